@@ -1,0 +1,3 @@
+"""The version of this package, in the one place that packaging and the command line read it from."""
+
+__version__ = "0.1.0"
