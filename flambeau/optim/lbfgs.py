@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -42,15 +43,15 @@ class LBFGS(Optimizer):
         line_search_fn: str | None = None,
     ) -> None:
         check_lr(lr)
-        defaults = dict(
-            lr=lr,
-            max_iter=max_iter,
-            max_eval=max_iter * 5 // 4 if max_eval is None else max_eval,
-            tolerance_grad=tolerance_grad,
-            tolerance_change=tolerance_change,
-            history_size=history_size,
-            line_search_fn=line_search_fn,
-        )
+        defaults = {
+            "lr": lr,
+            "max_iter": max_iter,
+            "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "history_size": history_size,
+            "line_search_fn": line_search_fn,
+        }
         super().__init__(params, defaults)
         if len(self.param_groups) != 1:
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
@@ -87,10 +88,9 @@ class LBFGS(Optimizer):
                 if group["line_search_fn"] != "strong_wolfe":
                     raise RuntimeError(f"only 'strong_wolfe' is supported, got {group['line_search_fn']!r}")
                 start = [param.clone() for param in self._params]
-                loss, grad, t, searched = strong_wolfe(
-                    lambda t: self._evaluate(closure, start, t, direction),
-                    t, direction, loss, grad, slope, max_evaluations=group["max_eval"] - evaluations,
-                )  # fmt: skip
+                evaluate = functools.partial(self._evaluate, closure, start, direction)
+                left = group["max_eval"] - evaluations
+                loss, grad, t, searched = strong_wolfe(evaluate, t, direction, loss, grad, slope, max_evaluations=left)
                 memory["t"] = t
                 self._move(t, direction)
                 evaluations += searched
@@ -147,9 +147,8 @@ class LBFGS(Optimizer):
 
     def _flat_grad(self) -> Tensor:
         """The gradients of all parameters as one new vector, zeros where there is none, complex ones as pairs."""
-        return cat([
-            _flat_real(param.new_zeros(param.shape) if param.grad is None else param.grad) for param in self._params
-        ])  # fmt: skip
+        grads = [param.new_zeros(param.shape) if param.grad is None else param.grad for param in self._params]
+        return cat([_flat_real(grad) for grad in grads])
 
     def _move(self, t: Any, direction: Tensor) -> None:
         """x = x + t * direction"""
@@ -159,7 +158,7 @@ class LBFGS(Optimizer):
             param.add_(direction[offset : offset + param.numel()].view_as(param), alpha=t)
             offset += param.numel()
 
-    def _evaluate(self, closure: Callable[[], Any], start: list[Tensor], t: Any, direction: Tensor) -> tuple:
+    def _evaluate(self, closure: Callable[[], Any], start: list[Tensor], direction: Tensor, t: Any) -> tuple:
         """Loss and gradient at start + t * direction; the parameters are at `start` before and after."""
         self._move(t, direction)
         loss = float(closure())

@@ -30,7 +30,7 @@ class SparseAdam(Algorithm):
         if not 0.0 < eps:
             raise ValueError(f"Invalid epsilon value: {eps}")
         check_betas(betas)
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, maximize=maximize))
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize})
         for i, group in enumerate(self.param_groups):
             for j, param in enumerate(group["params"]):
                 if param.is_complex():

@@ -27,7 +27,8 @@ class _Composite(LRScheduler):
                 raise TypeError(f"{name} at index {i} should have `optimizer` as its attribute.")
             if isinstance(scheduler, ReduceLROnPlateau):
                 raise ValueError(
-                    f"{name} does not support `ReduceLROnPlateau`, whose `step` needs a metric, but got one at index {i}."
+                    f"{name} does not support `ReduceLROnPlateau`, whose `step` needs a metric, but got one at index "
+                    f"{i} in the given schedulers."
                 )
             if scheduler.optimizer is not optimizer:
                 raise ValueError(
