@@ -1,0 +1,59 @@
+"""flambeau: deep learning with PyTorch's programming model, written in Python.
+
+`import flambeau as torch`.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+import math as _math
+from typing import Any as _Any
+
+from flambeau.core.device import device
+from flambeau.core.dtype import (
+    bfloat16, bool, can_cast, complex64, complex128, dtype, finfo, float8_e4m3fn, float8_e5m2, float16, float32, float64, iinfo,
+    int8, int16, int32, int64, set_default_dtype, uint8, uint16, uint32, uint64,
+)
+from flambeau.core.dtype import default_dtype as get_default_dtype
+from flambeau.core.dtype import promote as promote_types
+from flambeau.core.layout import (
+    channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided,
+)
+from flambeau.core.random import Generator, default_generator, initial_seed, manual_seed, seed
+from flambeau.core.storage import Storage as UntypedStorage
+from flambeau.core.storage import TypedStorage
+from flambeau.core.tensor import Size, Tensor
+from flambeau.ops import methods as _methods
+from flambeau.ops import public as _public
+
+_methods.bind()
+globals().update(_public.collect())
+
+from flambeau import autograd  # noqa: E402  (binds backward and hooks, which need the ops)
+from flambeau.autograd.modes import (  # noqa: E402
+    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
+)
+
+__version__ = "0.1.0"
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+cfloat, cdouble = complex64, complex128
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
+newaxis = None
+
+# Public modules that are imported when first used.
+_LAZY = ("nn", "optim", "utils", "linalg", "random", "serialization", "vision", "hub", "testing", "fft", "special", "func",
+         "distributions", "cuda", "backends", "jit", "multiprocessing", "export", "distributed", "compiler", "amp", "profiler")
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        try:
+            return _importlib.import_module(f"flambeau.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"flambeau.{name}":
+                raise
+    if name in ("save", "load"):
+        return getattr(_importlib.import_module("flambeau.serialization"), name)
+    raise AttributeError(f"module 'flambeau' has no attribute '{name}'")

@@ -1,0 +1,15 @@
+"""Switches that change what an operation does: history on or off, inference. One per thread."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Modes(threading.local):
+    """The switches of the running thread; class attributes are the values a new thread starts with."""
+
+    grad = True
+    inference = False
+
+
+modes = Modes()

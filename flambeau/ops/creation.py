@@ -1,0 +1,438 @@
+"""Making tensors: from values, of one value, of a range."""
+
+from __future__ import annotations
+
+import builtins
+import warnings
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import device as devices
+from flambeau.core import dtype as dtypes
+from flambeau.core import layout as layouts
+from flambeau.core.inplace import write_out
+from flambeau.core.storage import Storage, as_strided_array
+from flambeau.core.tensor import Tensor, legacy_new, wrap
+from flambeau.ops.shape import as_sizes
+
+
+def finish(array: Any, device: Any = None, requires_grad: builtins.bool = False, names: Any = None) -> Tensor:
+    """A new tensor of this array with the options every creation function takes."""
+    t = wrap(array)
+    where = devices.check_device(device)
+    if where is devices.META:
+        t._array = devices.meta_array(t._array.shape, t._array.dtype)
+    if requires_grad:
+        t.requires_grad_()
+    if names is not None:
+        t._names = tuple(names)
+    return t
+
+
+def infer_array(data: Any, dtype: dtypes.dtype | None) -> np.ndarray:
+    """A new NumPy array of nested sequences, numbers, arrays or tensors; floats take the default dtype.
+
+    ValueError for ragged sequences, TypeError for things that are not numbers.
+    """
+    if isinstance(data, Tensor):
+        array = data._array.copy()
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = np.array(data)
+        dtypes.from_numpy(array.dtype)
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    elif isinstance(data, (bool, int, float, complex)):
+        return np.array(data, (dtype or dtypes.of_number(data)).numpy) if not _overflows(data, dtype) else _overflow(data, dtype)
+    else:
+        if hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
+            array = np.array(data)
+        else:
+            array = _array_of_sequence(data)
+            if array.dtype == np.float64 and dtype is None and not _holds_arrays(data):
+                array = array.astype(dtypes.default_dtype().numpy)
+            elif array.dtype == np.complex128 and dtype is None and not _holds_arrays(data):
+                array = array.astype(dtypes.default_dtype().to_complex().numpy)
+    if dtype is not None and array.dtype != dtype.numpy:
+        if array.dtype.kind == "c" and not dtype.is_complex:
+            array = array.real
+        array = array.astype(dtype.numpy)
+    return array
+
+
+def _overflows(value: Any, dtype: dtypes.dtype | None) -> builtins.bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    limits = dtype if dtype is not None else dtypes.int64
+    if limits.category != dtypes.INT:
+        return False
+    info = np.iinfo(limits.numpy)
+    return not info.min <= value <= info.max
+
+
+def _overflow(value: Any, dtype: Any) -> Any:
+    if dtype is None or dtype is dtypes.int64:
+        raise RuntimeError("Overflow when unpacking long long")
+    raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+
+
+def _holds_arrays(data: Any) -> builtins.bool:
+    """Whether the first leaf of nested sequences is a NumPy value: those keep their precision, Python floats do not."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return isinstance(data, (np.ndarray, np.generic, Tensor))
+
+
+def _array_of_sequence(data: Any) -> np.ndarray:
+    try:
+        plain = _plain_values(data)
+        array = np.array(plain)
+    except (ValueError, OverflowError) as error:
+        if "inhomogeneous" in str(error):
+            raise ValueError(_ragged(data)) from None
+        raise
+    if array.dtype.kind in "OUSV" and array.dtype not in dtypes._BY_NUMPY:
+        if not isinstance(data, (list, tuple)) and not hasattr(data, "__len__"):
+            raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+        kind = _first_stranger(data)
+        if kind == "str":
+            raise TypeError("new(): invalid data type 'str'")
+        if kind in ("list", "tuple"):
+            raise ValueError(_ragged(data))
+        raise RuntimeError(f"Could not infer dtype of {kind}")
+    if array.size == 0 and array.dtype == np.float64:
+        return array.astype(dtypes.default_dtype().numpy)
+    return array
+
+
+def _ragged(data: Any) -> str:
+    lengths = [len(d) if hasattr(d, "__len__") else None for d in data]
+    first = lengths[0]
+    for position, n in enumerate(lengths):
+        if n != first:
+            return f"expected sequence of length {first} at dim 1 (got {n if n is not None else 'a number'}) at position {position}"
+    return "expected sequences of equal length at every dim"
+
+
+def _first_stranger(data: Any) -> str:
+    if isinstance(data, (list, tuple)):
+        for item in data:
+            found = _first_stranger(item)
+            if found:
+                return found
+        return ""
+    if isinstance(data, (bool, int, float, complex, np.generic)):
+        return ""
+    return type(data).__name__
+
+
+def _plain_values(data: Any) -> Any:
+    """Nested sequences with one-element tensors replaced by their arrays."""
+    if isinstance(data, Tensor):
+        return data._array if data._array.ndim else data.item()
+    if isinstance(data, (list, tuple)):
+        if not data or isinstance(data[0], (float, int)) and not isinstance(data[-1], Tensor):
+            return data
+        return [_plain_values(item) for item in data]
+    return data
+
+
+def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: builtins.bool = False,
+           pin_memory: builtins.bool = False, names: Any = None) -> Tensor:
+    """A new tensor that copies `data` (numbers, nested sequences, arrays). Python floats become the default dtype."""
+    if isinstance(data, Tensor):
+        warnings.warn(
+            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+            "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+            UserWarning, stacklevel=2,
+        )
+    return finish(infer_array(data, dtype), device, requires_grad, names)
+
+
+def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device: Any = None) -> Tensor:
+    """A tensor of `data` that shares memory with it where it can (tensors with their history, NumPy arrays)."""
+    if isinstance(data, Tensor):
+        from flambeau.ops.casting import to
+
+        return to(data, device=device, dtype=dtype)
+    if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtype.numpy):
+        return from_numpy(data)
+    return finish(infer_array(data, dtype), device)
+
+
+def asarray(obj: Any, *, dtype: dtypes.dtype | None = None, device: Any = None, copy: Any = None,
+            requires_grad: builtins.bool = False) -> Tensor:
+    """Like `as_tensor`; `copy=True` always copies, and history is dropped unless `requires_grad`."""
+    made = tensor(obj.detach() if isinstance(obj, Tensor) else obj, dtype=dtype, device=device) if copy and not isinstance(
+        obj, Tensor) else as_tensor(obj, dtype, device)
+    if isinstance(obj, Tensor) and copy:
+        made = made.detach().clone()
+    elif isinstance(obj, Tensor) and not requires_grad and made._requires_grad:
+        made = made.detach()
+    return made.requires_grad_() if requires_grad else made
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares memory with a NumPy array. TypeError for other objects, ValueError for negative strides."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    dtypes.from_numpy(ndarray.dtype)
+    if not ndarray.dtype.isnative:
+        raise ValueError(
+            "given numpy array has byte order different from the native byte order. Conversion between byte orders is currently "
+            "not supported.")
+    if any(s < 0 for s in ndarray.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
+            "supported. (You can probably work around this by making a copy of your array with array.copy().)")
+    if any(s % ndarray.itemsize for s in ndarray.strides):
+        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate the memory.")
+    if not ndarray.flags.writeable:
+        warnings.warn(
+            "The given NumPy array is not writable, and PyTorch does not support non-writable tensors. This means writing to this "
+            "tensor will result in undefined behavior. You may want to copy the array to protect its data or make it writable "
+            "before converting it to a tensor.", UserWarning, stacklevel=2)
+    return wrap(np.asarray(ndarray))
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor that shares memory with any object that speaks DLPack."""
+    return wrap(np.from_dlpack(ext_tensor))
+
+
+def frombuffer(buffer: Any, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0,
+               requires_grad: builtins.bool = False) -> Tensor:
+    """A 1-D tensor over a Python buffer. ValueError when it is too small."""
+    return finish(np.frombuffer(buffer, dtype.numpy, count, offset), None, requires_grad)
+
+
+def _float_dtype(dtype: dtypes.dtype | None) -> Any:
+    return (dtype or dtypes.default_dtype()).numpy
+
+
+def _checked_sizes(size: Any) -> tuple[int, ...]:
+    sizes = as_sizes(size)
+    for n in sizes:
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(sizes)}")
+    return sizes
+
+
+def _maker(name: str, run: Any, doc: str) -> Any:
+    def make(*size: Any, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+             requires_grad: builtins.bool = False, pin_memory: builtins.bool = False, names: Any = None, memory_format: Any = None,
+             **shape: Any) -> Tensor:
+        if not size and "size" in shape:
+            size = (shape.pop("size"),)
+        if shape:
+            raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(shape))}'")
+        if not size and out is None:
+            raise TypeError(f"{name}() received an invalid combination of arguments - got (), but expected (tuple of ints size)")
+        try:
+            sizes = _checked_sizes(size)
+        except AttributeError:
+            kinds = ", ".join(type(s).__name__ for s in size)
+            raise TypeError(f"{name}(): argument 'size' must be tuple of ints, not {kinds}") from None
+        if devices.check_device(device) is devices.META:
+            return finish(devices.meta_array(sizes, _float_dtype(dtype)), None, requires_grad, names)
+        array = run(sizes, _float_dtype(dtype))
+        if memory_format is not None:
+            array = layouts.with_format(array, memory_format)
+        if out is not None:
+            return write_out(wrap(array), out, name)
+        return finish(array, device, requires_grad, names)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = doc
+    return make
+
+
+zeros = _maker("zeros", np.zeros, "A tensor of zeros; sizes as separate numbers or one sequence.")
+ones = _maker("ones", np.ones, "A tensor of ones; sizes as separate numbers or one sequence.")
+empty = _maker("empty", np.empty, "A tensor over uninitialised memory; sizes as separate numbers or one sequence.")
+
+
+def full(size: Any, fill_value: Any, *, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+         requires_grad: builtins.bool = False, names: Any = None) -> Tensor:
+    """A tensor of one value; its type is that of the value unless given."""
+    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    d = dtype or (fill_value.dtype if isinstance(fill_value, Tensor) else dtypes.of_number(value))
+    array = np.full(_checked_sizes((size,)), value, d.numpy)
+    if out is not None:
+        return write_out(wrap(array), out, "full")
+    return finish(array, device, requires_grad, names)
+
+
+def _like(name: str, run: Any, doc: str) -> Any:
+    def make(input: Tensor, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+             requires_grad: builtins.bool = False, memory_format: Any = None, pin_memory: builtins.bool = False) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        return finish(run(like_array(input, dtype, memory_format)), input.device if device is None else device, requires_grad)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = doc
+    return make
+
+
+def like_array(input: Tensor, dtype: dtypes.dtype | None = None, memory_format: Any = None) -> np.ndarray:
+    """Uninitialised memory of the same shape, order of elements and type."""
+    source = input._array
+    d = source.dtype if dtype is None else dtype.numpy
+    if isinstance(source, devices.MetaArray):
+        return np.empty(source.shape, d)
+    if memory_format is not None and memory_format is not layouts.preserve_format:
+        return layouts.with_format(np.empty(source.shape, d), memory_format)
+    if input._hidden or (0 in source.strides and source.size > 1):
+        return np.empty(source.shape, d)
+    return np.empty_like(source, dtype=d, order="K", subok=False)
+
+
+def _filled(value: Any) -> Any:
+    def run(array: np.ndarray) -> np.ndarray:
+        array[...] = value
+        return array
+
+    return run
+
+
+zeros_like = _like("zeros_like", _filled(0), "Zeros of the same shape, type and memory order.")
+ones_like = _like("ones_like", _filled(1), "Ones of the same shape, type and memory order.")
+empty_like = _like("empty_like", lambda array: array, "Uninitialised memory of the same shape, type and memory order.")
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+              requires_grad: builtins.bool = False, memory_format: Any = None) -> Tensor:
+    """One value in the shape, type and memory order of another tensor."""
+    array = like_array(input, dtype, memory_format)
+    array[...] = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    return finish(array, input.device if device is None else device, requires_grad)
+
+
+def _numbers(*values: Any) -> list[Any]:
+    return [v.item() if isinstance(v, Tensor) else v for v in values]
+
+
+def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, out: Any = None, dtype: dtypes.dtype | None = None,
+           layout: Any = None, device: Any = None, requires_grad: builtins.bool = False, pin_memory: builtins.bool = False) -> Tensor:
+    """Numbers from `start` (0) up to `end` (not included) in steps: int64 if all are integers, else the default dtype."""
+    if len(args) == 1:
+        end = args[0]
+    elif args:
+        start, end, step = (*args, step)[:3] if len(args) == 2 else args
+    start, end, step = _numbers(start, end, step)
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype is None:
+        dtype = dtypes.int64 if all(isinstance(v, int) for v in (start, end, step)) else dtypes.default_dtype()
+    if dtype.category == dtypes.INT:
+        count = -((int(start) - int(end)) // int(step)) if all(float(v).is_integer() for v in (start, end, step)) else int(
+            np.ceil((end - start) / step))
+        array = (int(start) + int(step) * np.arange(count, dtype=np.int64)).astype(dtype.numpy)
+    else:
+        count = int(np.ceil((end - start) / step))
+        array = (np.arange(count, dtype=np.float64) * step + start).astype(dtype.numpy)
+    if out is not None:
+        return write_out(wrap(array), out, "arange")
+    return finish(array, device, requires_grad)
+
+
+def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None,
+             device: Any = None, requires_grad: builtins.bool = False) -> Tensor:
+    """`steps` numbers from `start` to `end`, both included, evenly spaced."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    start, end = _numbers(start, end)
+    kind = dtype or (dtypes.default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex)
+                     else dtypes.default_dtype())
+    array = _evenly(start, end, steps, kind)
+    if out is not None:
+        return write_out(wrap(array), out, "linspace")
+    return finish(array, device, requires_grad)
+
+
+def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
+    """Counted from both ends towards the middle, so that both are exact."""
+    if steps == 1:
+        return np.array([start]).astype(kind.numpy)
+    work = np.float64 if not kind.is_complex else np.complex128
+    real = kind.numpy if kind.itemsize >= 4 and kind.category >= dtypes.FLOAT else work
+    step = np.asarray((np.asarray(end, work) - np.asarray(start, work)) / max(steps - 1, 1)).astype(real)
+    index = np.arange(steps).astype(real)
+    first, last = np.asarray(start, work).astype(real), np.asarray(end, work).astype(real)
+    half = steps // 2
+    return np.where(np.arange(steps) < half, first + step * index, last - step * (steps - 1 - index).astype(real)).astype(kind.numpy)
+
+
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any = None, dtype: dtypes.dtype | None = None,
+             layout: Any = None, device: Any = None, requires_grad: builtins.bool = False) -> Tensor:
+    """`base` to the power of evenly spaced exponents."""
+    start, end = _numbers(start, end)
+    kind = dtype or dtypes.default_dtype()
+    array = np.power(float(base), _evenly(start, end, steps, dtypes.float64)).astype(kind.numpy)
+    if out is not None:
+        return write_out(wrap(array), out, "logspace")
+    return finish(array, device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+        requires_grad: builtins.bool = False) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere: (n, m), or (n, n)."""
+    if n < 0 or (m is not None and m < 0):
+        raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
+    array = np.eye(n, m, dtype=_float_dtype(dtype))
+    if out is not None:
+        return write_out(wrap(array), out, "eye")
+    return finish(array, device, requires_grad)
+
+
+def empty_strided(size: Any, stride: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+                  requires_grad: builtins.bool = False, pin_memory: builtins.bool = False) -> Tensor:
+    """Uninitialised memory with these sizes and strides (in elements)."""
+    d = dtype or dtypes.default_dtype()
+    reach = 0 if 0 in size else 1 + builtins.sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    storage = Storage.from_bytes(np.empty(reach * d.itemsize, np.uint8))
+    t = wrap(as_strided_array(storage, d, size, stride))
+    t._storage = storage
+    return t.requires_grad_() if requires_grad else t
+
+
+def scalar_tensor(s: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+                  requires_grad: builtins.bool = False) -> Tensor:
+    """A 0-d tensor of the default dtype."""
+    return finish(np.array(s, _float_dtype(dtype)), device, requires_grad)
+
+
+# ---- methods: new tensors of another one's type ---------------------------------------------------
+
+
+def _new_maker(name: str, maker: Any) -> Any:
+    def make(self: Tensor, *size: Any, dtype: dtypes.dtype | None = None, **options: Any) -> Tensor:
+        options.setdefault("device", self.device)
+        return maker(*size, dtype=dtype or self.dtype, **options)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"`{name[4:]}` with this tensor's dtype and device."
+    return make
+
+
+new_zeros = _new_maker("new_zeros", zeros)
+new_ones = _new_maker("new_ones", ones)
+new_empty = _new_maker("new_empty", empty)
+
+
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtypes.dtype | None = None, **options: Any) -> Tensor:
+    """`full` with this tensor's dtype and device."""
+    return full(size, fill_value, dtype=dtype or self.dtype, **options)
+
+
+def new_tensor(self: Tensor, data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None,
+               requires_grad: builtins.bool = False) -> Tensor:
+    """`tensor` with this tensor's dtype and device."""
+    return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+
+
+def new(self: Tensor, *data: Any, device: Any = None) -> Tensor:
+    """The legacy constructor with this tensor's dtype: sizes give memory, a sequence gives values."""
+    return legacy_new(Tensor, data, self.dtype, device)

@@ -1,0 +1,125 @@
+"""The one table that gives `Tensor` its methods.
+
+`METHODS`: family -> functions that are methods as they are. `INPLACE`: family -> functions whose in-place form
+(`name_`) is derived. A name after a colon is the name of the method.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from flambeau.core.inplace import inplace, inplace_of
+from flambeau.core.tensor import Tensor
+from flambeau.ops import arithmetic, comparison, pointwise
+from flambeau.ops.shape import iterate
+
+METHODS: dict[str, str] = {
+    "pointwise": """
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh acosh atanh
+        atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod maximum minimum fmax fmin
+        conj conj_physical mul
+        asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
+        abs:absolute trunc:fix mul:multiply""",
+    "arithmetic": """
+        add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
+        add_ sub_ mul_ div_ lerp_ addcmul_ addcdiv_
+        sub:subtract div:divide div:true_divide clamp:clip sub_:subtract_ div_:divide_ div_:true_divide_ mul_:multiply_""",
+    "comparison": """
+        eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
+        bitwise_left_shift bitwise_right_shift isnan isinf isfinite signbit
+        ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
+    "casting": "clone contiguous to cpu cuda detach type_:type",
+    "writing": "copy_ fill_ zero_",
+    "shape": """
+        view reshape transpose permute movedim expand squeeze unsqueeze select narrow unbind split diagonal unfold as_strided
+        transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+    "reductions": "sum mean",
+    "creation": "new new_zeros new_ones new_empty new_full new_tensor",
+}
+
+INPLACE: dict[str, str] = {
+    "pointwise": """
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh acosh atanh
+        atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod conj_physical
+        asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
+        abs:absolute trunc:fix""",
+    "arithmetic": "floor_divide pow float_power clamp clamp_min clamp_max clamp:clip",
+    "comparison": """
+        eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
+        bitwise_left_shift bitwise_right_shift
+        ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
+}
+
+
+def _reflected(op: Any) -> Any:
+    def method(self: Tensor, other: Any) -> Any:
+        return op(other, self)
+
+    return method
+
+
+def _or_not_implemented(op: Any) -> Any:
+    """A binary operator that leaves operands it does not know to the other side."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        try:
+            return op(self, other)
+        except TypeError:
+            if isinstance(other, Tensor) or isinstance(other, (int, float, complex)):
+                raise
+            return NotImplemented
+
+    return method
+
+
+OPERATORS: dict[str, Any] = {
+    "__add__": pointwise.add, "__radd__": _reflected(pointwise.add), "__iadd__": arithmetic.add_,
+    "__sub__": pointwise.sub, "__rsub__": _reflected(pointwise.sub), "__isub__": arithmetic.sub_,
+    "__mul__": pointwise.mul, "__rmul__": _reflected(pointwise.mul), "__imul__": arithmetic.mul_,
+    "__truediv__": pointwise.div, "__rtruediv__": _reflected(pointwise.div), "__itruediv__": arithmetic.div_,
+    "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
+    "__mod__": pointwise.remainder, "__rmod__": _reflected(pointwise.remainder),
+    "__pow__": pointwise.pow, "__rpow__": _reflected(pointwise.pow),
+    "__neg__": pointwise.neg, "__pos__": lambda self: self, "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
+    "__lt__": comparison.lt, "__le__": comparison.le, "__gt__": comparison.gt, "__ge__": comparison.ge,
+    "__eq__": _or_not_implemented(comparison.eq), "__ne__": _or_not_implemented(comparison.ne),
+    "__and__": comparison.bitwise_and, "__rand__": _reflected(comparison.bitwise_and),
+    "__or__": comparison.bitwise_or, "__ror__": _reflected(comparison.bitwise_or),
+    "__xor__": comparison.bitwise_xor, "__rxor__": _reflected(comparison.bitwise_xor),
+    "__lshift__": comparison.bitwise_left_shift, "__rshift__": comparison.bitwise_right_shift,
+    "__iter__": iterate,
+}
+
+
+def entries(listing: str) -> list[tuple[str, str]]:
+    """Pairs (function name, public name) of a table cell."""
+    return [(name, public or name) for name, _, public in (word.partition(":") for word in listing.split())]
+
+
+def derive_inplace(function: Any) -> Any:
+    """The in-place form: straight into memory for a NumPy ufunc, by way of a new result otherwise."""
+    return inplace(function) if hasattr(function, "op") and function.op.elementwise else inplace_of(function)
+
+
+def bind() -> None:
+    """Give Tensor everything in the tables."""
+    for family, listing in METHODS.items():
+        module = importlib.import_module(f"flambeau.ops.{family}")
+        for name, public in entries(listing):
+            setattr(Tensor, public, getattr(module, name))
+    for family, listing in INPLACE.items():
+        module = importlib.import_module(f"flambeau.ops.{family}")
+        for name, public in entries(listing):
+            method = derive_inplace(getattr(module, name))
+            method.__name__ = method.__qualname__ = public + "_"
+            setattr(Tensor, public + "_", method)
+    casting = importlib.import_module("flambeau.ops.casting")
+    for name, cast in casting.CASTS.items():
+        setattr(Tensor, name, cast)
+    for name, method in OPERATORS.items():
+        setattr(Tensor, name, method)
+    for name in ("iand", "ior", "ixor", "ilshift", "irshift", "ifloordiv", "imod", "ipow"):
+        derived = {"iand": "bitwise_and_", "ior": "bitwise_or_", "ixor": "bitwise_xor_", "ilshift": "bitwise_left_shift_",
+                   "irshift": "bitwise_right_shift_", "ifloordiv": "floor_divide_", "imod": "remainder_", "ipow": "pow_"}[name]
+        setattr(Tensor, f"__{name}__", getattr(Tensor, derived))

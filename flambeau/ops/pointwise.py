@@ -1,0 +1,441 @@
+"""Arithmetic, powers, exponentials, trigonometry and rounding: one value in, one value out.
+
+These are the primitives; `ops/arithmetic.py` gives them PyTorch's public signatures where those have more arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtype as dtypes
+from flambeau.core.dispatch import broadcast_error, primitive
+from flambeau.core.tensor import Tensor, wrap
+
+# NumPy warns where PyTorch silently returns inf or nan.
+np.seterr(all="ignore")
+
+
+def conj(x: Any) -> Any:
+    """The complex conjugate; a real tensor or number is returned as it is."""
+    if isinstance(x, Tensor):
+        return conj_physical(x) if x._array.dtype.kind == "c" else x
+    return x.conjugate()
+
+
+conj_physical = primitive("conj_physical", elementwise=True)(np.conjugate)
+conj_physical.vjp(x=lambda grad: conj(grad))
+
+
+@primitive("real", elementwise=True)
+def real(x: Any) -> Any:
+    """The real part."""
+    return np.array(x.real)
+
+
+real.vjp(x=lambda grad: grad)
+
+
+def constant_grad(grad: Tensor) -> Tensor:
+    """The derivative of a step function: zero."""
+    return wrap(np.zeros(grad._array.shape, grad._array.dtype))
+
+
+# ---- arithmetic --------------------------------------------------------------------------------
+
+add = primitive("add", elementwise=True)(np.add)
+add.vjp(x=lambda grad: grad, y=lambda grad: grad)
+
+_subtract = np.subtract
+
+
+@primitive("sub", elementwise=True)
+def sub(x: Any, y: Any) -> Any:
+    """x - y. RuntimeError for bool tensors."""
+    try:
+        return _subtract(x, y)
+    except TypeError:
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator "
+            "instead."
+        ) from None
+
+
+sub.vjp(x=lambda grad: grad, y=lambda grad: neg(grad))
+
+mul = primitive("mul", elementwise=True)(np.multiply)
+mul.vjp(x=lambda grad, y: mul(grad, conj(y)), y=lambda grad, x: mul(grad, conj(x)))
+
+div = primitive("div", elementwise=True, float_op=True)(np.true_divide)
+div.vjp(x=lambda grad, y: div(grad, conj(y)), y=lambda grad, x, y: neg(mul(grad, conj(div(x, mul(y, y))))))
+
+
+@primitive("floor_divide", elementwise=True, no_gradient="a step function, as in PyTorch")
+def floor_divide(x: Any, y: Any) -> Any:
+    """Quotient rounded down. RuntimeError for an integer division by zero."""
+    return np.floor_divide(x, y)
+
+
+def _check_divisor(x: Any, y: Any) -> None:
+    kind = np.result_type(x, y).kind
+    if kind in "iu" and not np.all(y):
+        raise RuntimeError("ZeroDivisionError")
+
+
+def _integer_safe(run: Any) -> Any:
+    def kernel(x: Any, y: Any) -> Any:
+        _check_divisor(x, y)
+        return run(x, y)
+
+    return kernel
+
+
+floor_divide.op.kernel = _integer_safe(np.floor_divide)
+
+
+@primitive("div_trunc", elementwise=True, no_gradient="a step function", grad_name="DivBackward1")
+def div_trunc(x: Any, y: Any) -> Any:
+    """Quotient rounded towards zero. RuntimeError for an integer division by zero."""
+    _check_divisor(x, y)
+    if np.result_type(x, y).kind in "iu":
+        quotient = np.floor_divide(x, y)
+        inexact = np.remainder(x, y) != 0
+        return quotient + ((quotient < 0) & inexact).astype(quotient.dtype)
+    return np.trunc(np.true_divide(x, y))
+
+
+@primitive("remainder", elementwise=True)
+def remainder(x: Any, y: Any) -> Any:
+    """x modulo y with the divisor's sign. RuntimeError for an integer division by zero."""
+    _check_divisor(x, y)
+    return np.remainder(x, y)
+
+
+remainder.vjp(x=lambda grad: grad, y=lambda grad, x, y: neg(mul(grad, floor_of_quotient(x, y))))
+
+
+@primitive("fmod", elementwise=True)
+def fmod(x: Any, y: Any) -> Any:
+    """x modulo y with the dividend's sign. RuntimeError for an integer division by zero."""
+    _check_divisor(x, y)
+    return np.fmod(x, y)
+
+
+fmod.vjp(x=lambda grad: grad, y=lambda grad, x, y: neg(mul(grad, trunc(div(x, y)))))
+
+
+def floor_of_quotient(x: Any, y: Any) -> Any:
+    """floor(x / y) without history of its own."""
+    return floor(div(x, y))
+
+
+@primitive("neg", elementwise=True)
+def neg(x: Any) -> Any:
+    """-x. RuntimeError for bool tensors."""
+    if x.dtype.kind == "b":
+        raise RuntimeError(
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or "
+            "`logical_not()` operator instead."
+        )
+    return np.negative(x)
+
+
+neg.vjp(x=lambda grad: neg(grad))
+
+reciprocal = primitive("reciprocal", elementwise=True, float_op=True)(np.reciprocal)
+reciprocal.vjp(x=lambda grad, out: neg(mul(grad, conj(mul(out, out)))))
+
+square = primitive("square", elementwise=True, grad_name="PowBackward0")(np.square)
+square.vjp(x=lambda grad, x: mul(grad, mul(2, conj(x))))
+
+
+@primitive("pow", elementwise=True)
+def pow(x: Any, y: Any) -> Any:
+    """x to the power of y. RuntimeError for integers to negative powers."""
+    kind = np.result_type(x, y).kind
+    if kind in "iu" and np.any(np.less(y, 0)):
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    if type(y) is float or type(y) is int:
+        if y == 2:
+            return np.multiply(x, x)
+        if y == 0.5 and kind == "f":
+            return np.sqrt(x)
+    return np.power(x, y)
+
+
+def _pow_vjp_base(grad: Any, x: Any, y: Any) -> Any:
+    if not isinstance(y, Tensor):
+        if y == 0:
+            return constant_grad(grad)
+        return mul(grad, conj(mul(pow(x, y - 1), y)))
+    return where(y == 0, zero_of(grad), mul(grad, conj(mul(pow(x, y - 1), y))))
+
+
+def _pow_vjp_exponent(grad: Any, x: Any, y: Any, out: Any) -> Any:
+    if not isinstance(x, Tensor):
+        if x == 0:
+            return where(y >= 0, zero_of(grad), mul(grad, mul(out, float("-inf"))))
+        return mul(grad, conj(mul(out, float(np.log(x)) if np.isreal(x) and x >= 0 else np.log(complex(x)))))
+    at_zero = (x == 0) & (y >= 0) if out._array.dtype.kind != "c" else (x == 0)
+    return where(at_zero, zero_of(grad), mul(grad, conj(mul(out, log(x)))))
+
+
+pow.vjp(x=_pow_vjp_base, y=_pow_vjp_exponent)
+
+
+@primitive("abs", elementwise=True)
+def abs(x: Any) -> Any:
+    """Absolute value; the modulus of a complex number. NotImplementedError for bool."""
+    if x.dtype.kind == "b":
+        raise NotImplementedError("\"abs_cpu\" not implemented for 'Bool'")
+    return np.abs(x)
+
+
+abs.vjp(x=lambda grad, x: mul(grad, sgn(x)))
+
+
+@primitive("sign", elementwise=True)
+def sign(x: Any) -> Any:
+    """-1, 0 or 1; nan stays 0 as in PyTorch. RuntimeError for complex tensors."""
+    if x.dtype.kind == "c":
+        raise RuntimeError("Unlike NumPy, torch.sign doesn't support complex numbers.  Consider using torch.sgn(), which does.")
+    if x.dtype.kind == "b":
+        return x.copy()
+    return np.nan_to_num(np.sign(x), nan=0.0) if x.dtype.kind == "f" else np.sign(x)
+
+
+sign.vjp(x=lambda grad: constant_grad(grad))
+
+
+@primitive("sgn", elementwise=True)
+def sgn(x: Any) -> Any:
+    """x / |x|, 0 at 0; the sign of a real number."""
+    if x.dtype.kind != "c":
+        return sign.op.kernel(x)
+    size = np.abs(x)
+    return np.where(size == 0, 0, x / np.where(size == 0, 1, size)).astype(x.dtype)
+
+
+def _sgn_vjp(grad: Any, x: Any, out: Any) -> Any:
+    if out._array.dtype.kind != "c":
+        return constant_grad(grad)
+    size = abs(x)
+    inside = div(sub(mul(grad, 1), mul(real(mul(grad, conj(out))), out)), where(size == 0, ones_like_of(size), size))
+    return where(size == 0, zero_of(inside), inside)
+
+
+sgn.vjp(x=_sgn_vjp)
+
+
+def ones_like_of(x: Tensor) -> Tensor:
+    """1 + 0 * x without history: for denominators that must not be zero."""
+    return wrap(np.ones(x._array.shape, x._array.dtype))
+
+
+# ---- exponentials and logarithms -----------------------------------------------------------------
+
+exp = primitive("exp", elementwise=True, float_op=True)(np.exp)
+exp.vjp(x=lambda grad, out: mul(grad, conj(out)))
+
+exp2 = primitive("exp2", elementwise=True, float_op=True)(np.exp2)
+exp2.vjp(x=lambda grad, out: mul(grad, mul(conj(out), float(np.log(2)))))
+
+expm1 = primitive("expm1", elementwise=True, float_op=True)(np.expm1)
+expm1.vjp(x=lambda grad, out: mul(grad, conj(add(out, 1))))
+
+log = primitive("log", elementwise=True, float_op=True)(np.log)
+log.vjp(x=lambda grad, x: div(grad, conj(x)))
+
+log2 = primitive("log2", elementwise=True, float_op=True)(np.log2)
+log2.vjp(x=lambda grad, x: div(grad, conj(mul(x, float(np.log(2))))))
+
+log10 = primitive("log10", elementwise=True, float_op=True)(np.log10)
+log10.vjp(x=lambda grad, x: div(grad, conj(mul(x, float(np.log(10))))))
+
+log1p = primitive("log1p", elementwise=True, float_op=True)(np.log1p)
+log1p.vjp(x=lambda grad, x: div(grad, conj(add(x, 1))))
+
+sqrt = primitive("sqrt", elementwise=True, float_op=True)(np.sqrt)
+sqrt.vjp(x=lambda grad, out: div(grad, mul(2, conj(out))))
+
+
+@primitive("rsqrt", elementwise=True, float_op=True)
+def rsqrt(x: Any) -> Any:
+    """1 / sqrt(x)."""
+    root = np.sqrt(x)
+    return np.reciprocal(root, out=root) if isinstance(root, np.ndarray) else np.reciprocal(root)
+
+
+rsqrt.vjp(x=lambda grad, out: mul(mul(grad, -0.5), conj(pow(out, 3))))
+
+
+def _in_float32(x: Any) -> Any:
+    """Half-width floats are computed in float32 and rounded once, as PyTorch does."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
+
+
+@primitive("sigmoid", elementwise=True, float_op=True)
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x))."""
+    wide = _in_float32(x)
+    out = np.negative(wide, out=np.empty_like(wide))
+    np.exp(out, out=out)
+    np.add(out, 1, out=out)
+    np.reciprocal(out, out=out)
+    return out if wide is x else out.astype(x.dtype)
+
+
+sigmoid.vjp(x=lambda grad, out: sigmoid_backward(grad, out))
+
+
+def sigmoid_backward(grad: Any, out: Any) -> Any:
+    """grad * out * (1 - out)."""
+    return mul(mul(grad, sub(1, conj(out))), conj(out))
+
+
+tanh = primitive("tanh", elementwise=True, float_op=True)(np.tanh)
+tanh.vjp(x=lambda grad, out: mul(grad, sub(1, conj(mul(out, out)))))
+
+# ---- trigonometry --------------------------------------------------------------------------------
+
+sin = primitive("sin", elementwise=True, float_op=True)(np.sin)
+sin.vjp(x=lambda grad, x: mul(grad, conj(cos(x))))
+
+cos = primitive("cos", elementwise=True, float_op=True)(np.cos)
+cos.vjp(x=lambda grad, x: neg(mul(grad, conj(sin(x)))))
+
+tan = primitive("tan", elementwise=True, float_op=True)(np.tan)
+tan.vjp(x=lambda grad, out: mul(grad, conj(add(mul(out, out), 1))))
+
+asin = primitive("asin", elementwise=True, float_op=True)(np.arcsin)
+asin.vjp(x=lambda grad, x: mul(grad, conj(rsqrt(sub(1, mul(x, x))))))
+
+acos = primitive("acos", elementwise=True, float_op=True)(np.arccos)
+acos.vjp(x=lambda grad, x: neg(mul(grad, conj(rsqrt(sub(1, mul(x, x)))))))
+
+atan = primitive("atan", elementwise=True, float_op=True)(np.arctan)
+atan.vjp(x=lambda grad, x: div(grad, conj(add(mul(x, x), 1))))
+
+sinh = primitive("sinh", elementwise=True, float_op=True)(np.sinh)
+sinh.vjp(x=lambda grad, x: mul(grad, conj(cosh(x))))
+
+cosh = primitive("cosh", elementwise=True, float_op=True)(np.cosh)
+cosh.vjp(x=lambda grad, x: mul(grad, conj(sinh(x))))
+
+asinh = primitive("asinh", elementwise=True, float_op=True)(np.arcsinh)
+asinh.vjp(x=lambda grad, x: mul(grad, conj(rsqrt(add(mul(x, x), 1)))))
+
+acosh = primitive("acosh", elementwise=True, float_op=True)(np.arccosh)
+acosh.vjp(x=lambda grad, x: mul(grad, conj(mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1))))))
+
+atanh = primitive("atanh", elementwise=True, float_op=True)(np.arctanh)
+atanh.vjp(x=lambda grad, x: div(grad, conj(sub(1, mul(x, x)))))
+
+atan2 = primitive("atan2", elementwise=True, float_op=True)(np.arctan2)
+atan2.vjp(x=lambda grad, x, y: mul(grad, div(y, _hypot_squared(x, y))),
+          y=lambda grad, x, y: neg(mul(grad, div(x, _hypot_squared(x, y)))))
+
+
+def _hypot_squared(x: Any, y: Any) -> Any:
+    total = add(mul(x, x), mul(y, y))
+    return where(total == 0, ones_like_of(total), total)
+
+
+hypot = primitive("hypot", elementwise=True)(np.hypot)
+hypot.vjp(x=lambda grad, x, out: mul(grad, div(x, out)), y=lambda grad, y, out: mul(grad, div(y, out)))
+
+copysign = primitive("copysign", elementwise=True, float_op=True)(np.copysign)
+copysign.vjp(x=lambda grad, x, out: where(x == 0, zero_of(grad), mul(grad, div(out, where(x == 0, ones_like_of(x), x)))),
+             y=lambda grad: constant_grad(grad))
+
+# ---- rounding ------------------------------------------------------------------------------------
+
+
+def _keeps_integers(run: Any) -> Any:
+    def kernel(x: Any) -> Any:
+        return x.copy() if x.dtype.kind in "iu" else run(x)
+
+    return kernel
+
+
+floor = primitive("floor", elementwise=True)(_keeps_integers(np.floor))
+floor.vjp(x=constant_grad)
+ceil = primitive("ceil", elementwise=True)(_keeps_integers(np.ceil))
+ceil.vjp(x=constant_grad)
+trunc = primitive("trunc", elementwise=True)(_keeps_integers(np.trunc))
+trunc.vjp(x=constant_grad)
+rint = primitive("round", elementwise=True)(_keeps_integers(np.rint))
+rint.vjp(x=constant_grad)
+
+# ---- choosing ------------------------------------------------------------------------------------
+
+maximum = primitive("maximum", elementwise=True)(np.maximum)
+maximum.vjp(x=lambda grad, x, y: _share(grad, x, y, x > y), y=lambda grad, x, y: _share(grad, x, y, y > x))
+
+minimum = primitive("minimum", elementwise=True)(np.minimum)
+minimum.vjp(x=lambda grad, x, y: _share(grad, x, y, x < y), y=lambda grad, x, y: _share(grad, x, y, y < x))
+
+
+def _share(grad: Any, x: Any, y: Any, wins: Any) -> Any:
+    """All of the gradient where this side wins, half of it on a tie."""
+    return where(x == y, mul(grad, 0.5), where(wins, grad, zero_of(grad)))
+
+
+fmax = primitive("fmax", elementwise=True)(np.fmax)
+fmax.vjp(x=lambda grad, x, y: where((x >= y) | (y != y), grad, zero_of(grad)),
+         y=lambda grad, x, y: where((x >= y) | (y != y), zero_of(grad), grad))
+
+fmin = primitive("fmin", elementwise=True)(np.fmin)
+fmin.vjp(x=lambda grad, x, y: where((x <= y) | (y != y), grad, zero_of(grad)),
+         y=lambda grad, x, y: where((x <= y) | (y != y), zero_of(grad), grad))
+
+
+@primitive("where", elementwise=False)
+def where_arrays(condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, else y; the arrays already have one type."""
+    return np.where(condition, x, y)
+
+
+where_arrays.vjp(
+    x=lambda grad, condition: where_arrays(condition, grad, zero_of(grad)),
+    y=lambda grad, condition: where_arrays(condition, zero_of(grad), grad),
+)
+
+
+def zero_of(x: Tensor) -> Tensor:
+    """A 0-d zero of the same type."""
+    return wrap(np.zeros((), x._array.dtype))
+
+
+def where(condition: Tensor, x: Any, y: Any) -> Tensor:
+    """x where `condition` holds, else y; x and y are promoted to a common type. Source: torch.where."""
+    arrays = [v._array for v in (x, y) if isinstance(v, Tensor)]
+    numbers = [v for v in (x, y) if not isinstance(v, Tensor)]
+    common = dtypes.result_of(arrays, numbers).numpy
+    x = x if isinstance(x, Tensor) else wrap(np.array(x, common))
+    y = y if isinstance(y, Tensor) else wrap(np.array(y, common))
+    if x._array.dtype != common:
+        x = _cast(x, common)
+    if y._array.dtype != common:
+        y = _cast(y, common)
+    try:
+        return where_arrays(condition, x, y)
+    except ValueError as error:
+        raise broadcast_error(where_arrays.op, (condition._array, x._array, y._array), error) from None
+
+
+@primitive("to_copy", grad_name="ToCopyBackward0")
+def _cast(x: Any, *, dtype: Any) -> Any:
+    """A copy of another element type."""
+    return cast_array(x, dtype)
+
+
+_cast.vjp(x=lambda grad: grad)
+
+
+def cast_array(x: Any, dtype: Any) -> Any:
+    """`astype` with PyTorch's rules: complex to real drops the imaginary part, anything non-zero is True."""
+    if x.dtype.kind == "c" and dtype.kind != "c" and dtype.kind != "b":
+        x = x.real
+    return x.astype(dtype)

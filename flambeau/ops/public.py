@@ -1,0 +1,56 @@
+"""The one table of what `flambeau.*` exports from the op families.
+
+`PUBLIC`: family -> names (a name after a colon is the public one); functions listed in `OUT` also take `out=`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from flambeau.core.inplace import with_out
+from flambeau.ops.methods import entries
+
+# Functions that take out=
+OUT: dict[str, str] = {
+    "pointwise": """
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh acosh atanh
+        atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod maximum minimum fmax fmin
+        conj_physical mul
+        asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
+        abs:absolute trunc:fix mul:multiply""",
+    "arithmetic": """
+        add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
+        sub:subtract div:divide div:true_divide clamp:clip""",
+    "comparison": """
+        eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
+        bitwise_left_shift bitwise_right_shift signbit
+        ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
+    "reductions": "sum mean",
+}
+
+PUBLIC: dict[str, str] = {
+    "pointwise": "conj",
+    "arithmetic": "rsub",
+    "comparison": "isnan isinf isfinite",
+    "casting": "clone detach",
+    "writing": "fill fill_ zero_",
+    "shape": """
+        reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
+        transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+    "creation": """
+        tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
+        full_like arange linspace logspace eye empty_strided scalar_tensor""",
+}
+
+
+def collect() -> dict[str, Any]:
+    """Public name -> function."""
+    found: dict[str, Any] = {}
+    for table, wrapper in ((PUBLIC, None), (OUT, with_out)):
+        for family, listing in table.items():
+            module = importlib.import_module(f"flambeau.ops.{family}")
+            for name, public in entries(listing):
+                function = getattr(module, name)
+                found[public] = wrapper(function) if wrapper else function
+    return found
