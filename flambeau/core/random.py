@@ -45,8 +45,7 @@ class Generator:
 
     def __init__(self, device="cpu"):
         if Device(device).type != "cpu":
-            raise RuntimeError(f"Device type {str(Device(device).type).upper()} is not supported for torch.Generator() "
-                               "api.")
+            raise RuntimeError(f"Generator: no random stream for device '{device}'; only 'cpu' has one")
         self._bits = self._seeder = None
         self.manual_seed(DEFAULT_SEED)
 
@@ -58,10 +57,10 @@ class Generator:
     def manual_seed(self, seed):
         """Restart the stream from `seed`, an integer of 64 bits (negative ones wrap around), and return self."""
         if isinstance(seed, (str, bytes, float)) or not hasattr(seed, "__index__"):
-            raise TypeError(f"manual_seed expected a long, but got {type(seed).__name__}")
+            raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
         seed = seed.__index__()
         if not -(1 << 63) <= seed < 1 << 64:
-            raise RuntimeError("Overflow when unpacking long")
+            raise ValueError("Overflow when unpacking long long")
         self._seed = seed & 0xFFFFFFFFFFFFFFFF
         self.next_normal = None
         if self._bits is None:
@@ -113,8 +112,8 @@ class Generator:
         if data.dtype != np.uint8:
             raise TypeError("RNG state must be a torch.ByteTensor")
         if data.size != STATE_BYTES:
-            raise RuntimeError(f"Expected either a CPUGeneratorImplStateLegacy of size 5048 or a CPUGeneratorImplState "
-                               f"of size {STATE_BYTES} but found the input RNG state size to be {data.size}")
+            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {STATE_BYTES} but found the input RNG state "
+                               f"size to be {data.size}")
         state = data.reshape(-1).view(STATE)[0]
         left, position = int(state["left"]), int(state["next"])
         if not (state["seeded"] == 1 and 0 < left <= 624 and position <= 624):
