@@ -11,7 +11,7 @@ from typing import Any
 
 from flambeau.core.inplace import inplace, inplace_of
 from flambeau.core.tensor import Tensor
-from flambeau.ops import arithmetic, comparison, pointwise
+from flambeau.ops import arithmetic, comparison, matmul, pointwise
 from flambeau.ops.shape import iterate
 
 METHODS: dict[str, str] = {
@@ -35,6 +35,9 @@ METHODS: dict[str, str] = {
         view reshape transpose permute movedim expand squeeze unsqueeze select narrow unbind split diagonal unfold as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
     "reductions": "sum mean",
+    "matmul": """
+        matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron trace outer:ger
+        addmm_ addmv_ addr_ baddbmm_ addbmm_""",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 
@@ -81,6 +84,7 @@ OPERATORS: dict[str, Any] = {
     "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
     "__mod__": pointwise.remainder, "__rmod__": _reflected(pointwise.remainder),
     "__pow__": pointwise.pow, "__rpow__": _reflected(pointwise.pow),
+    "__matmul__": matmul.matmul, "__rmatmul__": _reflected(matmul.matmul),
     "__neg__": pointwise.neg, "__pos__": lambda self: self, "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
     "__lt__": comparison.lt, "__le__": comparison.le, "__gt__": comparison.gt, "__ge__": comparison.ge,
     "__eq__": _or_not_implemented(comparison.eq), "__ne__": _or_not_implemented(comparison.ne),

@@ -27,6 +27,7 @@ OUT: dict[str, str] = {
         bitwise_left_shift bitwise_right_shift signbit
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
     "reductions": "sum mean",
+    "matmul": "matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron outer:ger",
 }
 
 PUBLIC: dict[str, str] = {
@@ -38,6 +39,7 @@ PUBLIC: dict[str, str] = {
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+    "matmul": "einsum tensordot chain_matmul trace bilinear",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
         full_like arange linspace logspace eye empty_strided scalar_tensor""",
