@@ -19,12 +19,15 @@ from flambeau.core.dtype import promote as promote_types
 from flambeau.core.layout import (
     channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided,
 )
-from flambeau.core.random import Generator, default_generator, initial_seed, manual_seed, seed
 from flambeau.core.storage import Storage as UntypedStorage
 from flambeau.core.storage import TypedStorage
 from flambeau.core.tensor import Size, Tensor
 from flambeau.ops import methods as _methods
 from flambeau.ops import public as _public
+
+from flambeau.random import (
+    Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state,
+)
 
 _methods.bind()
 globals().update(_public.collect())

@@ -248,8 +248,9 @@ def _split(x):
 
 def narrowed(x, dtype):
     """A float64 array in another dtype; half precision is reached by way of float32, as in PyTorch."""
-    with np.errstate(over="ignore"):
-        return (x.astype(np.float32) if dtype in (float16, bfloat16) else x).astype(dtype, copy=False)
+    if dtype == float16 or dtype == bfloat16:
+        x = x.astype(np.float32)
+    return x.astype(dtype, copy=False)
 
 
 def _count(shape):

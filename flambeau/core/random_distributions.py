@@ -37,6 +37,11 @@ def bernoulli_each(gen, p):
     return units.reshape(p.shape) < p.astype(units.dtype, copy=False)
 
 
+def quiet():
+    """For arithmetic where infinities are results, not accidents."""
+    return np.errstate(over="ignore", divide="ignore", invalid="ignore")
+
+
 def exponential(gen, shape, dtype=float32, rate=1.0):
     """Exponential numbers of the given rate, by inverting the distribution in float64."""
     units = unit_float64(gen, math.prod(shape))
@@ -48,7 +53,7 @@ def exponential(gen, shape, dtype=float32, rate=1.0):
 
 def geometric(gen, shape, dtype, p):
     """How many trials of probability p until the first success: 1, 2, …"""
-    with np.errstate(divide="ignore", invalid="ignore"):            # log 0, and its infinity in an integer dtype
+    with quiet():                                       # log 0, and its infinity in an integer dtype
         drawn = np.ceil(np.log(unit_float64(gen, math.prod(shape))) / math.log1p(-p))
         return narrowed(drawn, dtype).reshape(shape)
 
@@ -56,12 +61,14 @@ def geometric(gen, shape, dtype, p):
 def cauchy(gen, shape, dtype=float32, median=0.0, sigma=1.0):
     """Cauchy numbers, by inverting the distribution in float64."""
     drawn = np.tan(math.pi * (unit_float64(gen, math.prod(shape)) - 0.5))
-    return narrowed(fma_float64(drawn, sigma, median), dtype).reshape(shape)
+    with quiet():
+        return narrowed(fma_float64(drawn, sigma, median), dtype).reshape(shape)
 
 
 def log_normal(gen, shape, dtype=float32, mean=1.0, std=2.0):
     """The exponential of normal numbers; mean and std are those of the logarithm."""
-    return narrowed(np.exp(scalar_normal(gen, math.prod(shape), mean, std)), dtype).reshape(shape)
+    with quiet():
+        return narrowed(np.exp(scalar_normal(gen, math.prod(shape), mean, std)), dtype).reshape(shape)
 
 
 def randperm(gen, n, dtype=np.int64):
@@ -87,7 +94,7 @@ def multinomial(gen, weights, count, replacement=False):
     """
     if replacement and count > 1:
         return _multinomial_by_lookup(gen, weights, count)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with quiet():
         race = weights / exponential(gen, weights.shape, weights.dtype)
     if count == 1:
         return np.argmax(race, axis=-1, keepdims=True)

@@ -34,10 +34,14 @@ METHODS: dict[str, str] = {
     "shape": """
         view reshape transpose permute movedim expand squeeze unsqueeze select narrow unbind split diagonal unfold as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
-    "reductions": "sum mean",
+    "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
+    "extremes": "amax amin aminmax argmax argmin max min median nanmedian mode quantile nanquantile",
+    "norms": "logsumexp norm dist renorm",
     "matmul": """
         matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron trace outer:ger
         addmm_ addmv_ addr_ baddbmm_ addbmm_""",
+    "random": """
+        uniform_ normal_ exponential_ cauchy_ log_normal_ geometric_ bernoulli_ random_ bernoulli multinomial""",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 

@@ -26,7 +26,9 @@ OUT: dict[str, str] = {
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
         bitwise_left_shift bitwise_right_shift signbit
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
-    "reductions": "sum mean",
+    "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
+    "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
+    "norms": "logsumexp renorm",
     "matmul": "matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron outer:ger",
 }
 
@@ -39,10 +41,19 @@ PUBLIC: dict[str, str] = {
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+    "reductions": "var_mean std_mean",
+    "extremes": "max min",
+    "norms": "norm dist",
     "matmul": "einsum tensordot chain_matmul trace bilinear",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
         full_like arange linspace logspace eye empty_strided scalar_tensor""",
+    "random": """
+        rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial""",
+    "dropout": """
+        raw_dropout:dropout raw_dropout_:dropout_ raw_feature_dropout:feature_dropout raw_feature_dropout_:feature_dropout_
+        raw_alpha_dropout:alpha_dropout raw_alpha_dropout_:alpha_dropout_ native_dropout
+        raw_feature_alpha_dropout:feature_alpha_dropout raw_feature_alpha_dropout_:feature_alpha_dropout_""",
 }
 
 

@@ -71,16 +71,15 @@ def uniform_(input: Tensor, from_: float = 0, to: float = 1, *, generator: Gener
              **bounds: Any) -> Tensor:
     """Fill with numbers uniform in [from, to). Dtypes: floating and complex (both parts)."""
     low, high = bounds.get("from", from_), to
-    return fill(input, _uniform(input._array.dtype, low, high, generator))
+    return fill(input, uniform_draws(input._array.dtype, low, high, generator))
 
 
-def _uniform(dtype: np.dtype, low: float, high: float, generator: Generator | None) -> Draw:
+def uniform_draws(dtype: np.dtype, low: float, high: float, generator: Generator | None) -> Draw:
     if dtype.kind not in "fcV":
         raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{scalar_name(dtype)}'")
     if not low <= high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}")
-    limit = float(dtypes.finfo(dtypes.from_numpy(dtype).to_real()).max)
-    if high - low > limit:
+    if high - low > 65504 and high - low > dtypes.finfo(dtypes.from_numpy(dtype).to_real()).max:
         raise RuntimeError(
             f"uniform_ expects to-from <= std::numeric_limits<{scalar_name(dtype)}>::max(), but found to={high:g} and "
             f"from={low:g} which result in to-from to exceed the limit"
@@ -103,10 +102,10 @@ def _by_parts(draw: Draw) -> Draw:
 
 def normal_(input: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None) -> Tensor:
     """Fill with normal numbers. Dtypes: floating and complex (whose variance is shared by the parts)."""
-    return fill(input, _normal(input._array.dtype, mean, std, generator))
+    return fill(input, normal_draws(input._array.dtype, mean, std, generator))
 
 
-def _normal(dtype: np.dtype, mean: Any, std: float, generator: Generator | None) -> Draw:
+def normal_draws(dtype: np.dtype, mean: Any, std: float, generator: Generator | None) -> Draw:
     if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     if dtype.kind not in "fcV":
@@ -287,8 +286,8 @@ def _maker(name: str, prepare: Any, doc: str) -> Any:
     return make
 
 
-rand = _maker("rand", _uniform, "Numbers uniform in [0, 1); sizes as separate numbers or one sequence.")
-randn = _maker("randn", _normal, "Normal numbers of mean 0 and variance 1; sizes as separate numbers or one sequence.")
+rand = _maker("rand", uniform_draws, "Numbers uniform in [0, 1); sizes as separate numbers or one sequence.")
+randn = _maker("randn", normal_draws, "Normal numbers of mean 0 and variance 1; sizes as separate numbers or one sequence.")
 
 
 def _like(name: str, prepare: Any, doc: str) -> Any:
@@ -313,8 +312,8 @@ def _draws_like(input: Tensor, draw: Draw, dtype: dtypes.dtype | None, device: A
     return made.requires_grad_() if requires_grad else made
 
 
-rand_like = _like("rand_like", _uniform, "Numbers uniform in [0, 1) in the shape, type and memory order of `input`.")
-randn_like = _like("randn_like", _normal, "Normal numbers in the shape, type and memory order of `input`.")
+rand_like = _like("rand_like", uniform_draws, "Numbers uniform in [0, 1) in the shape, type and memory order of `input`.")
+randn_like = _like("randn_like", normal_draws, "Normal numbers in the shape, type and memory order of `input`.")
 
 
 def _bounds(name: str, bounds: list, low: Any, high: Any) -> tuple[int, int]:
@@ -445,7 +444,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         if size is None:
             raise TypeError("normal() received an invalid combination of arguments: with two numbers, 'size' is needed")
         kind = dtype or (out.dtype if out is not None else dtypes.default_dtype())
-        return _new("normal", _sizes("normal", (size,), {}), kind, _normal(kind.numpy, mean, std, gen), out=out,
+        return _new("normal", _sizes("normal", (size,), {}), kind, normal_draws(kind.numpy, mean, std, gen), out=out,
                     device=device, requires_grad=requires_grad, names=None)
     if isinstance(std, Tensor):
         if not (std._array >= 0).all():
@@ -453,7 +452,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         if isinstance(mean, Tensor):
             _check_broadcast(mean, std)
     like = mean if isinstance(mean, Tensor) else std
-    _normal(like._array.dtype, 0, 0 if isinstance(std, Tensor) else std, gen)
+    normal_draws(like._array.dtype, 0, 0 if isinstance(std, Tensor) else std, gen)
     return _finished(_shifted_normal(mean, std, generator=gen), out, "normal")
 
 
