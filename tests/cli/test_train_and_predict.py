@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_numbers(trained, tmp_path):
 
 
 def interrupted(out, *, until):
-    """Start a long training, send Ctrl-C once a line holding `until` was printed; returns the process and its output."""
+    """Start a long training, send Ctrl-C once a line holding `until` was printed; the process and its output."""
     command = [sys.executable, "-m", "flambeau.cli", "train", "digits", "--epochs", "500", "--out", str(out), *SMALL]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
