@@ -211,7 +211,7 @@ def _walk(roots: Sequence[Tensor], grads: list[Tensor], keep: bool, create_graph
             if targets is not None:
                 _collect(node, arrived, wanted)
             try:
-                results = node.op.backward(node, arrived) if node.op.custom else derive(node, arrived, create_graph)
+                results = custom_backward(node, arrived) if node.op.custom else derive(node, arrived, create_graph)
             except Exception as error:
                 if node.trace is not None:
                     _point_at_forward(node, error)
@@ -277,6 +277,11 @@ def _nodes_on_the_way(roots: Sequence[Tensor], targets: Sequence[Tensor]) -> set
     return useful
 
 
+def custom_backward(node: Node, arrived: Any) -> Sequence[Any]:
+    """The gradients of a user's `Function`. Its context keeps the saved tensors and says when they are gone."""
+    return node.op.backward(node, arrived)
+
+
 def derive(node: Node, arrived: Any, create_graph: bool = False) -> Sequence[Any]:
     """The gradients for all inputs of a node, by its op's rules."""
     op = node.op
@@ -330,6 +335,11 @@ def _arguments(rule: Any, node: Node, saved: Any, arrived: Any, needs: Any) -> l
                 if isinstance(value, Tensor):
                     check_version(value, 0 if node.versions is None else node.versions[i], node)
             arguments.append(saved)
+        elif kind == "rest":
+            for i, value in enumerate(saved[which:], which):
+                if isinstance(value, Tensor):
+                    check_version(value, 0 if node.versions is None else node.versions[i], node)
+            arguments.append(saved[which:])
         elif kind == "needs":
             arguments.append(needs if needs is not None else tuple(edge is not None for edge in node.edges))
         else:  # shapes
@@ -402,6 +412,8 @@ def _owned(g: Tensor) -> Tensor:
 def release(node: Node) -> None:
     """Free what a node saved; walking it again is an error if there was something."""
     if node.saved or node.saved_out is not None:
+        if node.op.custom:
+            node.attrs._saved = None
         node.saved = None
         node.saved_out = None
 

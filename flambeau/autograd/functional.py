@@ -1,0 +1,150 @@
+"""Whole derivatives of functions: jacobian, hessian, and their products with vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flambeau.autograd.engine import grad
+from flambeau.autograd.modes import enable_grad
+from flambeau.core.tensor import Tensor, wrap
+from flambeau.ops.joining import stack
+
+
+def _as_tuple(values: Any, what: str) -> tuple[bool, tuple[Tensor, ...]]:
+    if isinstance(values, Tensor):
+        return False, (values,)
+    values = tuple(values)
+    for i, v in enumerate(values):
+        if not isinstance(v, Tensor):
+            raise TypeError(f"The {what} given to this function must be either a Tensor or a tuple of Tensors but the value at index "
+                            f"{i} has type {type(v)}.")
+    return True, values
+
+
+def _fresh(inputs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
+    if create_graph:
+        return tuple(x.view_as(x) if x._requires_grad else x.detach().requires_grad_() for x in inputs)
+    return tuple(x.detach().requires_grad_() for x in inputs)
+
+
+def _zeros(t: Tensor) -> Tensor:
+    return wrap(np.zeros(t._array.shape, t._array.dtype))
+
+
+def _unit(t: Tensor, place: Any) -> Tensor:
+    seed = np.zeros(t._array.shape, t._array.dtype)
+    seed[place] = 1
+    return wrap(seed)
+
+
+def _pack(several: bool, values: Any) -> Any:
+    return tuple(values) if several else values[0]
+
+
+def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(outputs, v · J): the product of a vector with the Jacobian."""
+    several_in, xs = _as_tuple(inputs, "inputs")
+    with enable_grad():
+        xs = _fresh(xs, create_graph)
+        several_out, outs = _as_tuple(func(*xs), "outputs")
+        if v is None:
+            if len(outs) != 1 or outs[0].numel() != 1:
+                raise RuntimeError("The vector v can only be None if the user-provided function returns a single Tensor with a "
+                                   "single element.")
+            vs: Any = None
+        else:
+            vs = _as_tuple(v, "v")[1]
+        found = grad(outs, xs, vs, create_graph=create_graph, allow_unused=True)
+    results = [_zeros(x) if g is None else g for x, g in zip(xs, found, strict=True)]
+    values = outs if create_graph else [o.detach() for o in outs]
+    return _pack(several_out, values), _pack(several_in, results)
+
+
+def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(outputs, J · v): the product of the Jacobian with a vector, by differentiating v · J with respect to v."""
+    several_in, xs = _as_tuple(inputs, "inputs")
+    with enable_grad():
+        xs = _fresh(xs, create_graph)
+        if v is None:
+            if len(xs) != 1 or xs[0].numel() != 1:
+                raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single Tensor with "
+                                   "a single element.")
+            vs: tuple[Tensor, ...] = tuple(wrap(np.ones(x._array.shape, x._array.dtype)) for x in xs)
+        else:
+            vs = _as_tuple(v, "v")[1]
+        several_out, outs = _as_tuple(func(*xs), "outputs")
+        seeds = [_zeros(o).requires_grad_() for o in outs]
+        first = grad(outs, xs, seeds, create_graph=True, allow_unused=True)
+        pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
+        if pairs:
+            found = grad([g for g, _ in pairs], seeds, [w for _, w in pairs], create_graph=create_graph, allow_unused=True)
+        else:
+            found = (None,) * len(outs)
+    results = [_zeros(o) if g is None else g for o, g in zip(outs, found, strict=True)]
+    values = outs if create_graph else [o.detach() for o in outs]
+    return _pack(several_out, values), _pack(several_out, results)
+
+
+def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
+             strategy: str = "reverse-mode") -> Any:
+    """All partial derivatives: for each output and input a tensor of shape output.shape + input.shape."""
+    several_in, xs = _as_tuple(inputs, "inputs")
+    with enable_grad():
+        xs = _fresh(xs, create_graph)
+        several_out, outs = _as_tuple(func(*xs), "outputs")
+        table = []
+        for out in outs:
+            columns: list[list[Tensor]] = [[] for _ in xs]
+            for place in np.ndindex(out._array.shape):
+                found: Any = (None,) * len(xs)
+                if out._requires_grad:
+                    found = grad([out], xs, [_unit(out, place)], retain_graph=True, create_graph=create_graph, allow_unused=True)
+                for column, x, g in zip(columns, xs, found, strict=True):
+                    column.append(_zeros(x) if g is None else g)
+            table.append([
+                stack(c).reshape(out._array.shape + x._array.shape) if c else wrap(
+                    np.zeros(out._array.shape + x._array.shape, x._array.dtype))
+                for c, x in zip(columns, xs, strict=True)
+            ])
+    rows = [_pack(several_in, row) for row in table]
+    return _pack(several_out, rows)
+
+
+def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
+            outer_jacobian_strategy: str = "reverse-mode") -> Any:
+    """Second derivatives of a function with one scalar output."""
+    several_in, xs = _as_tuple(inputs, "inputs")
+
+    def gradient(*values: Tensor) -> Any:
+        out = func(*values)
+        if not isinstance(out, Tensor) or out.numel() != 1:
+            raise RuntimeError("The function given to hessian should return a single Tensor with a single element")
+        found = grad([out.reshape(())], values, create_graph=True, allow_unused=True)
+        return tuple(_zeros(x) if g is None else g for x, g in zip(values, found, strict=True))
+
+    table = jacobian(gradient, xs, create_graph=create_graph)
+    return table if several_in else table[0][0]
+
+
+def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(output, v · H) of a function with one scalar output."""
+    several_in, xs = _as_tuple(inputs, "inputs")
+    with enable_grad():
+        xs = _fresh(xs, create_graph)
+        out = func(*xs)
+        vs = _as_tuple(v, "v")[1] if v is not None else tuple(wrap(np.ones(x._array.shape, x._array.dtype)) for x in xs)
+        first = grad([out], xs, create_graph=True, allow_unused=True)
+        pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
+        found: Any = (None,) * len(xs)
+        if pairs:
+            found = grad([g for g, _ in pairs], xs, [w for _, w in pairs], create_graph=create_graph, allow_unused=True)
+    results = [_zeros(x) if g is None else g for x, g in zip(xs, found, strict=True)]
+    return out if create_graph else out.detach(), _pack(several_in, results)
+
+
+def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+    """(output, H · v); the Hessian is symmetric, so this is `vhp`."""
+    return vhp(func, inputs, v, create_graph, strict)
