@@ -1,0 +1,196 @@
+"""Reading images at free positions (spatial transformers, Jaderberg et al. 2015), as a composition of gathers."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import numpy as np
+
+from flambeau.core.tensor import Tensor, wrap
+from flambeau.ops.pooling_max import gather_planes
+from flambeau.ops.sliding import shape_text
+
+__all__ = ["affine_grid", "grid_sample"]
+
+_DEFAULT_CHANGED = (
+    "Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
+    "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details."
+)
+
+
+def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
+                align_corners: bool | None = None) -> Tensor:
+    """Values of images or volumes at the positions of a grid, whose coordinates run from -1 to 1 over the input.
+
+    Shapes: (N, C, H, W), grid (N, H', W', 2) as (x, y) -> (N, C, H', W'); (N, C, D, H, W), grid (N, D', H', W', 3) as (x, y, z).
+    Modes: "bilinear" (trilinear in volumes), "nearest", "bicubic" (images only). Outside the input: "zeros", "border" or
+    "reflection". Raises: ValueError for unknown modes; RuntimeError for shapes that do not fit.
+    """
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError(f"grid_sample: expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
+    if padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError(f"grid_sample: expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'")
+    if align_corners is None:
+        warnings.warn(_DEFAULT_CHANGED, stacklevel=2)
+        align_corners = False
+    check_shapes(input, grid, mode)
+    size = input._array.shape[2:]
+    points = [
+        (grid[..., d] + 1) * ((n - 1) / 2) if align_corners else ((grid[..., d] + 1) * n - 1) / 2
+        for d, n in zip(reversed(range(len(size))), size)
+    ]
+    if mode == "bicubic":
+        return cubic_sample(input, points, size, padding_mode, align_corners)
+    if padding_mode != "zeros":
+        points = [inside(p, n, padding_mode, align_corners) for p, n in zip(points, size)]
+    if mode == "nearest":
+        # Rounding has derivative 0, which the grid must receive.
+        return weighted_sum(input, [[(rounded(p), 1 + p.round() * 0)] for p in points], size)
+    return weighted_sum(input, [two_neighbours(p) for p in points], size)
+
+
+def check_shapes(input: Tensor, grid: Tensor, mode: str) -> None:
+    """RuntimeError for an input and a grid that do not go together."""
+    x, g = input._array, grid._array
+    where = f"(input {shape_text(x)}, grid {shape_text(g)})"
+    if x.ndim not in (4, 5) or x.ndim != g.ndim:
+        raise RuntimeError(f"grid_sample: expected 4D or 5D input and grid with same number of dimensions {where}")
+    if x.shape[0] != g.shape[0]:
+        raise RuntimeError(f"grid_sample: expected grid and input to have same batch size {where}")
+    if g.shape[-1] != x.ndim - 2:
+        raise RuntimeError(f"grid_sample: expected grid to have size {x.ndim - 2} in last dimension {where}")
+    if 0 in x.shape[2:]:
+        raise RuntimeError(f"grid_sample: expected input to have non-empty spatial dimensions {where}")
+    if mode == "bicubic" and x.ndim == 5:
+        raise RuntimeError("grid_sample: bicubic interpolation only supports 4D input")
+    if x.dtype != g.dtype:
+        raise RuntimeError(f"grid_sample: expected input and grid to have same dtype, but got {input.dtype} and {grid.dtype}")
+
+
+Neighbour = tuple[np.ndarray, Tensor]  # position along one dimension, weight
+
+
+def weighted_sum(input: Tensor, neighbours: list[list[Neighbour]], size: Any) -> Tensor:
+    """The sum over all combinations of one neighbour per dimension; positions outside the input count as zero."""
+    out = None
+    for choice in itertools.product(*neighbours):
+        flat: Any = 0
+        valid: Any = True
+        weight: Any = None
+        for (position, share), n in zip(choice, size):
+            within = (position >= 0) & (position < n)
+            valid = within & valid
+            flat = flat * n + np.where(within, position, 0).astype(np.int64)
+            weight = share if weight is None else weight * share
+        weight = weight * wrap(valid.astype(weight._array.dtype))
+        part = gather_planes(input, wrap(flat[:, None])) * weight.unsqueeze(1)
+        out = part if out is None else out + part
+    return out
+
+
+def rounded(point: Tensor) -> np.ndarray:
+    return np.rint(point._array)
+
+
+def two_neighbours(point: Tensor) -> list[Neighbour]:
+    left = np.floor(point._array)
+    share = point - wrap(left)
+    return [(left, 1 - share), (left + 1, share)]
+
+
+def inside(point: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
+    """Coordinates moved into the input: the map is linear in pieces, with slope 1, -1, or 0 on the border and beyond."""
+    values = point._array
+    slope = np.ones_like(values)
+    if padding_mode == "reflection":
+        moved, slope = mirrored(values, size, align_corners)
+    else:
+        moved = values
+    slope = np.where((moved > 0) & (moved < size - 1), slope, 0).astype(values.dtype)
+    moved = np.clip(np.nan_to_num(moved, nan=0.0), 0, size - 1)
+    offset = np.where(slope == 0, moved, moved - slope * values).astype(values.dtype)
+    return point * wrap(slope) + wrap(offset)
+
+
+def mirrored(values: np.ndarray, size: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(coordinates reflected at the borders, slope 1 or -1): at element centres with `align_corners`, else at edges."""
+    low, span = (0.0, size - 1.0) if align_corners else (-0.5, float(size))
+    if span == 0:
+        return np.zeros_like(values), np.ones_like(values)
+    distance = np.abs(values - low)
+    extra = np.fmod(distance, span)
+    even = np.floor(distance / span) % 2 == 0
+    slope = np.where(values < low, -1, 1) * np.where(even, 1, -1)
+    return np.where(even, extra, span - extra) + low, slope
+
+
+def cubic_sample(input: Tensor, points: list[Tensor], size: Any, padding_mode: str, align_corners: bool) -> Tensor:
+    """Four neighbours per dimension with Keys' weights, a = -0.75; the padding applies to each neighbour."""
+    neighbours = []
+    for point, n in zip(points, size):
+        left = np.floor(point._array)
+        share = point - wrap(left)
+        row = []
+        for offset, weight in zip(range(-1, 3), cubic_weights(share)):
+            position = left + offset
+            if padding_mode != "zeros":
+                if padding_mode == "reflection":
+                    position = mirrored(position, n, align_corners)[0]
+                position = np.clip(np.nan_to_num(position), 0, n - 1)
+                position = np.trunc(position)
+            row.append((position, weight))
+        neighbours.append(row)
+    return weighted_sum(input, neighbours, size)
+
+
+def cubic_weights(t: Tensor) -> list[Tensor]:
+    """Keys' weights of the four neighbours of a point at distance t from the second (Keys 1981)."""
+    a = -0.75
+
+    def near(d: Tensor) -> Tensor:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: Tensor) -> Tensor:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Tensor:
+    """The grid that samples an affinely transformed image or volume.
+
+    Shapes: theta (N, 2, 3) and size (N, C, H, W) -> (N, H, W, 2); theta (N, 3, 4) and size (N, C, D, H, W) -> (N, D, H, W, 3).
+    Raises: RuntimeError for a theta that is not floating or does not match; ValueError for a size that is not positive.
+    """
+    if align_corners is None:
+        warnings.warn(_DEFAULT_CHANGED, stacklevel=2)
+        align_corners = False
+    if not theta.dtype.is_floating_point:
+        raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
+    size = tuple(int(n) for n in size)
+    rank = len(size) - 2
+    if rank not in (2, 3):
+        raise NotImplementedError(
+            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {list(size)}."
+        )
+    if tuple(theta.shape[1:]) != (rank, rank + 1) or theta.ndim != 3:
+        raise ValueError(
+            f"Expected a batch of {rank}D affine matrices of shape Nx{rank}x{rank + 1} for size {list(size)}. Got {tuple(theta.shape)}."
+        )
+    if min(size) <= 0:
+        raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")
+    axes = [steps(n, align_corners, theta._array.dtype) for n in size[2:]]
+    mesh = np.meshgrid(*axes, indexing="ij")
+    base = np.stack([*reversed(mesh), np.ones_like(mesh[0])], -1).reshape(1, -1, rank + 1)
+    points = wrap(np.broadcast_to(base, (size[0], *base.shape[1:])).copy()).matmul(theta.transpose(1, 2))
+    return points.reshape(size[0], *size[2:], rank)
+
+
+def steps(count: int, align_corners: bool, dtype: Any) -> np.ndarray:
+    """`count` coordinates from -1 to 1: at the ends, or at the centres of even cells."""
+    if count <= 1:
+        return np.zeros(count, dtype)
+    ends = 1.0 if align_corners else (count - 1) / count
+    return np.linspace(-ends, ends, count).astype(dtype)

@@ -1,0 +1,333 @@
+"""Normalisation: batch, instance, layer, group, root-mean-square and local response.
+
+One computation stands behind the first four: subtract the mean over some axes, divide by the standard deviation,
+scale and shift. They differ in the axes and in how the weight lies; see `normalize_over`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtype as dtypes
+from flambeau.core.dispatch import primitive
+from flambeau.core.inplace import bump
+from flambeau.core.tensor import Tensor, plain
+from flambeau.ops.padding import pad
+from flambeau.ops.pooling import avg_pool2d, avg_pool3d
+from flambeau.ops.sliding import Sizes, hide, shape_text
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
+
+
+# ---- the computation ---------------------------------------------------------------------------
+
+
+def widened(array: Any) -> Any:
+    """float16 and bfloat16 as float32; None and wider types unchanged."""
+    return array.astype(np.float32) if array is not None and array.dtype.itemsize < 4 else array
+
+
+def sum_to(array: np.ndarray, shape: Sizes, dtype: Any) -> np.ndarray:
+    """The sum over what broadcasting added to `shape`."""
+    lead = array.ndim - len(shape)
+    axes = (*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1))
+    return array.sum(axes, keepdims=True).reshape(shape).astype(dtype, copy=False)
+
+
+def normalize_over(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
+    """((x - mean) / sqrt(var + eps) * weight + bias, mean, var) with statistics over `axes`, kept as size 1.
+
+    Weight and bias broadcast against x. The variance is the biased one. Statistics of float16 and bfloat16 are float32.
+    """
+    wide = widened(x)
+    mean = wide.mean(axes, keepdims=True)
+    out = wide - mean
+    var = np.square(out).mean(axes, keepdims=True)
+    scale = 1 / np.sqrt(var + var.dtype.type(eps))
+    if weight is not None and weight.shape == scale.shape:
+        out *= scale * widened(weight)
+    else:
+        out *= scale
+        if weight is not None:
+            out *= widened(weight)
+    if bias is not None:
+        out += widened(bias)
+    return out.astype(x.dtype, copy=False), mean, var
+
+
+def normalize_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any) -> Any:
+    """(gradient of x, of weight, of bias); the last two have the shape `affine`, or are empty if that is None."""
+    scale = 1 / np.sqrt(var + var.dtype.type(eps))
+    unit = widened(x) - mean
+    unit *= scale                                                       # x hat
+    wide = widened(upstream)
+    scaled = wide if weight is None else wide * widened(weight)
+    dx = scaled - scaled.mean(axes, keepdims=True)
+    dx -= unit * (scaled * unit).mean(axes, keepdims=True)
+    dx *= scale
+    dx = dx.astype(x.dtype, copy=False)
+    if affine is None:
+        return dx, np.empty(0, x.dtype), np.empty(0, x.dtype)
+    unit *= wide
+    kind = x.dtype if weight is None else weight.dtype
+    return dx, sum_to(unit, affine, kind), sum_to(wide, affine, kind)
+
+
+def second_derivative(grad: Any, upstream: Tensor, x: Tensor, weight: Any, axes: Sizes, eps: float, affine: Any) -> Any:
+    """The derivative of `normalize_backward`, in ops; the statistics are recomputed so that it can be differentiated again.
+
+    With h = upstream * weight, the gradient of x is scale * P(h), where P(v) = v - mean(v) - unit * mean(v * unit) is its
+    own adjoint.
+    """
+    a, b, c = grad
+    centred = x - x.mean(dim=axes, keepdim=True)
+    scale = (centred.square().mean(dim=axes, keepdim=True) + eps).rsqrt()
+    unit = centred * scale
+
+    def mean(t: Tensor) -> Tensor:
+        return t.mean(dim=axes, keepdim=True)
+
+    def project(t: Tensor) -> Tensor:
+        return t - mean(t) - unit * mean(t * unit)
+
+    h = upstream if weight is None else upstream * weight
+    dh = scale * project(a)
+    of_unit = -scale * (a * mean(h * unit) + h * mean(a * unit))
+    dupstream = dh if weight is None else dh * weight
+    if affine is not None:
+        dupstream = dupstream + b * unit + c
+        of_unit = of_unit + b * upstream
+    dx = scale * project(of_unit) - unit * scale * scale * mean(a * project(h))
+    return dupstream, dx, None if weight is None else upstream * dh, None, None
+
+
+def declare(name: str) -> Any:
+    """A normalisation primitive, with the derivative as a second one, under a name that backends and `grad_fn` know."""
+    forward = primitive(name, outputs=3)(normalize_over)
+    backward = primitive(name + "_backward", outputs=3)(normalize_backward)
+
+    @forward.vjp
+    def vjp(grad: Any, x: Tensor, weight: Any, bias: Any, out1: Tensor, out2: Tensor, axes: Sizes, eps: float) -> Any:
+        affine = next((t._array.shape for t in (weight, bias) if t is not None), None)
+        dx, dweight, dbias = hide(
+            backward(grad[0], x, weight, out1.detach(), out2.detach(), axes=axes, eps=eps, affine=affine), grad[0])
+        return dx, None if weight is None else dweight, None if bias is None else dbias
+
+    backward.vjp(second_derivative)
+    return forward
+
+
+native_batch_norm = declare("native_batch_norm")
+native_layer_norm = declare("native_layer_norm")
+native_group_norm = declare("native_group_norm")
+
+
+@primitive("channel_affine")
+def channel_affine(x: Any, scale: Any, shift: Any) -> Any:
+    """x * scale + shift in the type of x, in one pass over memory."""
+    out = widened(x) * widened(scale)
+    out += widened(shift)
+    return out.astype(x.dtype, copy=False)
+
+
+channel_affine.vjp(x=lambda grad, scale: grad * scale, scale=lambda grad, x: grad * x, shift=lambda grad: grad)
+
+
+# ---- batch and instance ------------------------------------------------------------------------
+
+
+def check_channels(op: str, input: Any, **per_channel: Any) -> int:
+    """The number of channels; RuntimeError unless every tensor given has one element for each."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{op}(): argument 'input' must be Tensor, not {type(input).__name__}")
+    x = input._array
+    if x.ndim < 2:
+        raise RuntimeError(f"{op}: expected input with at least 2 dimensions, got {shape_text(x)}")
+    if x.dtype.kind not in "fV":
+        raise NotImplementedError(f"{op}: not implemented for {input.dtype}")
+    channels = x.shape[1]
+    for name, t in per_channel.items():
+        if t is not None and t._array.size != channels:
+            raise RuntimeError(
+                f"{op}: {name} should contain {channels} elements, not {t._array.size} (input {shape_text(x)})"
+            )
+    return channels
+
+
+def as_channels(t: Any, ndim: int) -> Any:
+    """A vector shaped (1, C, 1, ...) to lie along the channels; None stays."""
+    return None if t is None else t.reshape(1, -1, *(1,) * (ndim - 2))
+
+
+def move_statistics(running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int, momentum: float) -> None:
+    """Move running statistics towards those of a batch; the variance is recorded unbiased."""
+    for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
+        if running is not None:
+            target = plain(running)
+            target *= target.dtype.type(1 - momentum)
+            target += (momentum * value).astype(target.dtype, copy=False)
+            bump(running)
+
+
+def fixed_norm(input: Tensor, running_mean: Tensor, running_var: Tensor, weight: Any, bias: Any, eps: float) -> Tensor:
+    """Normalisation with given statistics, as one scale and shift per channel."""
+    scale = (running_var.detach() + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight
+    shift = -running_mean.detach() * scale
+    if bias is not None:
+        shift = shift + bias
+    ndim = input._array.ndim
+    return hide(channel_affine(input, as_channels(scale, ndim), as_channels(shift, ndim)), input)
+
+
+def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """Each channel with mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe & Szegedy 2015).
+
+    Shapes: (N, C, ...), all else (C,) -> the input's. In training the batch's own statistics are used, and the running ones
+    move by `momentum`; otherwise the running ones are used.
+    Raises: ValueError for a batch with one value per channel in training; RuntimeError when channels do not fit.
+    """
+    channels = check_channels(
+        "batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("batch_norm: expected running_mean and running_var to be defined when training=False")
+        return fixed_norm(input, running_mean, running_var, weight, bias, eps)
+    x = input._array
+    count = x.size // max(channels, 1)
+    if count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+    axes = (0, *range(2, x.ndim))
+    out, mean, var = native_batch_norm(input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=axes, eps=eps)
+    if running_mean is not None or running_var is not None:
+        move_statistics(running_mean, running_var, mean._array.reshape(-1), var._array.reshape(-1), count, momentum)
+    return hide(out, input)
+
+
+def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+                  eps: float = 1e-5) -> Tensor:
+    """Each channel of each sample with mean 0 and variance 1 over its positions.
+
+    Shapes: (N, C, ...), all else (C,). Running statistics, if given, move towards the mean over the samples; with
+    `use_input_stats=False` they are used instead. Raises: ValueError for samples of one position.
+    """
+    check_channels("instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("instance_norm: expected running_mean and running_var to be defined when use_input_stats=False")
+        return fixed_norm(input, running_mean, running_var, weight, bias, eps)
+    x = input._array
+    count = math.prod(x.shape[2:])
+    if count == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+    out, mean, var = native_batch_norm(
+        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=tuple(range(2, x.ndim)), eps=eps)
+    if running_mean is not None or running_var is not None:
+        over_samples = [s._array.reshape(x.shape[:2]).mean(0) for s in (mean, var)]
+        move_statistics(running_mean, running_var, *over_samples, count, momentum)
+    return hide(out, input)
+
+
+# ---- layer and group ---------------------------------------------------------------------------
+
+
+def trailing(op: str, input: Any, normalized_shape: Any, **parameters: Any) -> Sizes:
+    """The checked shape over which to normalise. RuntimeError unless it ends the input's and is that of all parameters."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{op}(): argument 'input' must be Tensor, not {type(input).__name__}")
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError(f"{op}: expected normalized_shape to be at least 1-dimensional, got {list(shape)}")
+    x = input._array
+    for name, t in parameters.items():
+        if t is not None and t._array.shape != shape:
+            raise RuntimeError(f"{op}: expected {name} of shape {list(shape)}, the normalized_shape, got {list(t.shape)}")
+    if x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
+        wanted = ", ".join(map(str, shape))
+        raise RuntimeError(
+            f"{op}: given normalized_shape={list(shape)}, expected input with shape [*, {wanted}], but got input of size {list(x.shape)}"
+        )
+    return shape
+
+
+def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
+    """Mean 0 and variance 1 over the last dimensions, then scaled and shifted per element (Ba, Kiros & Hinton 2016).
+
+    Shapes: (..., *normalized_shape), weight and bias of normalized_shape -> the input's. Dtypes: floats.
+    Raises: RuntimeError if the input's shape does not end with `normalized_shape`.
+    """
+    shape = trailing("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    check_floating("layer_norm", input)
+    ndim = input._array.ndim
+    return native_layer_norm(input, weight, bias, axes=tuple(range(ndim - len(shape), ndim)), eps=eps)[0]
+
+
+def check_floating(op: str, input: Tensor) -> None:
+    """NotImplementedError for integers and bools."""
+    if input._array.dtype.kind in "biu":
+        raise NotImplementedError(f"{op}: not implemented for {input.dtype}")
+
+
+def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
+    """Mean 0 and variance 1 over each group of channels of each sample (Wu & He 2018).
+
+    Shapes: (N, C, ...), weight and bias (C,) -> the input's. Raises: RuntimeError unless `num_groups` divides C.
+    """
+    channels = check_channels("group_norm", input, weight=weight, bias=bias)
+    if num_groups <= 0 or channels % num_groups:
+        raise RuntimeError(
+            f"group_norm: expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(input.shape)} and num_groups={num_groups}"
+        )
+    shape = input.shape
+    lanes = (num_groups, channels // num_groups)
+    grouped = input.reshape(shape[0], *lanes, math.prod(shape[2:]))
+    weight, bias = (None if t is None else t.reshape(1, *lanes, 1) for t in (weight, bias))
+    return native_group_norm(grouped, weight, bias, axes=(2, 3), eps=eps)[0].reshape(shape)
+
+
+# ---- others ------------------------------------------------------------------------------------
+
+
+def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """The input divided by its root mean square over the last dimensions, then scaled (Zhang & Sennrich 2019).
+
+    Shapes: (..., *normalized_shape), weight of normalized_shape -> the input's. `eps` None is the dtype's epsilon.
+    """
+    shape = trailing("rms_norm", input, normalized_shape, weight=weight)
+    check_floating("rms_norm", input)
+    kind = input.dtype
+    wide = input.to(dtypes.float32) if kind.itemsize < 4 else input
+    if eps is None:
+        eps = dtypes.finfo(wide.dtype).eps
+    dims = tuple(range(-len(shape), 0))
+    out = (wide * (wide.square().mean(dim=dims, keepdim=True) + eps).rsqrt()).to(kind)
+    return out if weight is None else out * weight
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """Each value divided by (k + alpha * mean of squares over `size` neighbouring channels) ** beta (Krizhevsky 2012).
+
+    Shapes: (N, C, L...) with at least three dimensions -> the same. Raises: ValueError for fewer.
+    """
+    if input.ndim < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions)")
+    if input._array.size == 0:
+        return input
+    shape = input.shape
+    squares = (input * input).unsqueeze(1)                              # (N, 1, C, L...)
+    before, after = size // 2, (size - 1) // 2
+    if input.ndim == 3:
+        means = avg_pool2d(pad(squares, (0, 0, before, after)), (size, 1), stride=1)
+    else:
+        squares = squares.reshape(shape[0], 1, shape[1], shape[2], -1)
+        means = avg_pool3d(pad(squares, (0, 0, 0, 0, before, after)), (size, 1, 1), stride=1)
+    return input / means.reshape(shape).mul(alpha).add(k).pow(beta)
