@@ -1,0 +1,142 @@
+"""A oneDNN primitive ready to run on pointers, and the bounded cache of them.
+
+The path per call is short on purpose: look up by shapes, set one handle per argument, execute.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from ctypes import byref, c_void_p
+from typing import Any
+
+import numpy as np
+
+from flambeau.backends import threads
+from flambeau.backends.onednn import library as lib
+from flambeau.backends.onednn.memory import loaded, pointer, size_of
+
+_local = threading.local()
+_ALIGNMENT = 64
+
+
+def scratchpad(size: int) -> int:
+    """Address of at least `size` bytes that stay ours until the next call on this thread."""
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or buffer.nbytes < size + _ALIGNMENT:
+        buffer = _local.buffer = np.empty(size + _ALIGNMENT, np.uint8)
+        _local.address = -(-pointer(buffer) // _ALIGNMENT) * _ALIGNMENT
+    return int(_local.address)
+
+
+class Primitive:
+    """A primitive with its memory objects; `run(*addresses)` sets them in the order of `arguments` and executes."""
+
+    __slots__ = ("name", "descriptions", "_description", "_handle", "_memories", "_arguments", "_count", "_scratch",
+                 "_scratch_memory", "_lock", "_execute", "_set", "_stream", "_library", "_hint")
+
+    def __init__(self, name: str, create: Sequence[Any], arguments: Sequence[int], hint: Primitive | None = None):
+        """Create `dnnl_<name>_primitive_desc_create(…, *create)`.
+
+        `arguments` are the DNNL_ARG numbers in the order `run` takes addresses. Raises OneDNNError if the library
+        has no implementation.
+        """
+        library = self._library = loaded()
+        self.name = name
+        self._hint = hint  # a backward descriptor refers to its forward one
+        self._description = description_of(name, create, hint)
+        self._handle = c_void_p()
+        library.call("dnnl_primitive_create", byref(self._handle), self._description)
+        scratch = self.query(lib.QUERY_SCRATCHPAD_MD, 0)
+        self._scratch = size_of(scratch) if scratch else 0
+        numbers = [*arguments, lib.ARG_SCRATCHPAD] if self._scratch else [*arguments]
+        self.descriptions = {number: self.query(lib.QUERY_EXEC_ARG_MD, number) for number in arguments}
+        self._arguments = (lib.ExecArg * len(numbers))()
+        self._memories: list[c_void_p] = []
+        for slot, number in zip(self._arguments, numbers):
+            md = scratch if number == lib.ARG_SCRATCHPAD else self.descriptions[number]
+            memory = c_void_p()
+            library.call("dnnl_memory_create", byref(memory), md, library.engine, None)
+            self._memories.append(memory)
+            slot.arg, slot.memory = number, memory
+        self._scratch_memory = self._memories.pop() if self._scratch else None
+        self._count = len(numbers)
+        self._lock = threading.Lock()
+        self._execute = library.dll.dnnl_primitive_execute
+        self._set = library.dll.dnnl_memory_set_data_handle
+        self._stream = library.stream
+
+    def query(self, what: int, index: int) -> c_void_p:
+        """A memory descriptor of the primitive; it stays owned by it. Null where the argument is not used."""
+        return c_void_p(self._library.dll.dnnl_primitive_desc_query_md(self._description, what, index))
+
+    @property
+    def implementation(self) -> str:
+        """The kernel oneDNN chose."""
+        return str(self._library.implementation(self._description))
+
+    def size(self, argument: int) -> int:
+        """Bytes of one argument."""
+        return size_of(self.descriptions[argument])
+
+    def run(self, *addresses: int) -> None:
+        """Execute on these addresses."""
+        if threads.stale():
+            threads.apply()
+        put = self._set
+        with self._lock:
+            for memory, address in zip(self._memories, addresses):
+                put(memory, address)
+            if self._scratch:
+                put(self._scratch_memory, scratchpad(self._scratch))
+            status = self._execute(self._handle, self._stream, self._count, self._arguments)
+        if status:
+            raise lib.OneDNNError(self.name, status)
+
+    def __del__(self) -> None:
+        dll = self._library.dll if hasattr(self, "_library") else None
+        if dll is None or dll.dnnl_memory_destroy is None:
+            return
+        memories = [*getattr(self, "_memories", ()), getattr(self, "_scratch_memory", None)]
+        for memory in memories:
+            if memory:
+                dll.dnnl_memory_destroy(memory)
+        if getattr(self, "_handle", None):
+            dll.dnnl_primitive_destroy(self._handle)
+        if getattr(self, "_description", None):
+            dll.dnnl_primitive_desc_destroy(self._description)
+
+
+def description_of(name: str, create: Sequence[Any], hint: Primitive | None = None) -> c_void_p:
+    """A primitive descriptor; backward ones get the forward descriptor as hint."""
+    library = loaded()
+    out = c_void_p()
+    tail = [library.attributes] if hint is None else [hint._description, library.attributes]
+    if name == "reorder":
+        source, target = create
+        library.call("dnnl_reorder_primitive_desc_create", byref(out), source, library.engine, target, library.engine, *tail)
+    else:
+        library.call(f"dnnl_{name}_primitive_desc_create", byref(out), library.engine, *create, *tail)
+    return out
+
+
+class Cache:
+    """A dictionary from a call's signature to what was built for it; the oldest entry leaves when it is full."""
+
+    def __init__(self, build: Callable[..., Any], capacity: int = 512):
+        self.build = build
+        self.capacity = capacity
+        self.entries: dict[Any, Any] = {}
+        self.lock = threading.Lock()
+
+    def __call__(self, *key: Any) -> Any:
+        try:
+            return self.entries[key]
+        except KeyError:
+            pass
+        made = self.build(*key)
+        with self.lock:
+            if len(self.entries) >= self.capacity:
+                self.entries.pop(next(iter(self.entries)))
+            self.entries[key] = made
+        return made
