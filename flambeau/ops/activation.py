@@ -1,0 +1,503 @@
+"""Activation functions, with PyTorch's gradients at their corners, and their in-place forms.
+
+Gradients at corners: relu has 0 at 0, leaky_relu its slope, elu 1; relu6, hardtanh and hardsigmoid have 0 at both
+ends; hardswish has 0 at -3 and 1 at 3; softplus exactly 1 above the threshold.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import random
+from flambeau.core.dispatch import primitive
+from flambeau.core.inplace import inplace_of, scalar_name
+from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.ops.pointwise import abs, div, exp, mul, sigmoid, sub, tanh, where
+from flambeau.ops.shape import narrow, reshape
+
+# ---- on arrays -----------------------------------------------------------------------------------
+
+# Below this many elements np.where wins over the arithmetic on bits.
+_FEW = 4096
+_BITS = {4: np.int32, 8: np.int64}
+
+
+def masked(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """`values` where `keep`, else 0. Unlike a product with the mask it stops nan; np.where takes 4 times as long."""
+    bits = _BITS.get(values.itemsize)
+    if values.size < _FEW or bits is None or values.shape != keep.shape or values.dtype.kind == "c":
+        return np.where(keep, values, values.dtype.type(0))
+    mask = keep.view(np.int8).astype(bits)
+    np.negative(mask, out=mask)  # all bits set, or none
+    mask &= values.view(bits)
+    return mask.view(values.dtype)
+
+
+def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that computes half-width floats in float32 and rounds once, as PyTorch does."""
+
+    @functools.wraps(kernel)
+    def run(x: Any, **attrs: Any) -> Any:
+        if x.dtype.itemsize == 2 and x.dtype.kind in "fV":
+            return kernel(x.astype(np.float32), **attrs).astype(x.dtype)
+        return kernel(x, **attrs)
+
+    return run
+
+
+def need_float(name: str, input: Any) -> None:
+    """NotImplementedError for tensors of integers, bools (and complex numbers), TypeError for anything else."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    if input._array.dtype.kind in "biuc":
+        raise NotImplementedError(f"\"{name}\" not implemented for '{scalar_name(input._array.dtype)}'")
+
+
+# ---- piecewise linear ----------------------------------------------------------------------------
+
+
+@primitive("relu", elementwise=True)
+def _relu(x: Any) -> Any:
+    if x.dtype.kind == "b":
+        raise RuntimeError("Boolean inputs not supported for relu")
+    return np.maximum(x, 0)
+
+
+@primitive("relu_backward")
+def _relu_backward(grad: Any, out: Any) -> Any:
+    """The gradient where relu let its input pass (or saw nan)."""
+    return masked(grad, ~(out <= 0))
+
+
+_relu.vjp(x=lambda grad, out: _relu_backward(grad, out))
+_relu_backward.vjp(grad=lambda grad, out: _relu_backward(grad, out))
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(0, x), element by element; the gradient at 0 is 0. Shapes: any. Dtypes: real, kept; RuntimeError for bool.
+
+    >>> F.relu(torch.tensor([-1.0, 0.0, 2.0])).tolist()
+    [0.0, 0.0, 2.0]
+    """
+    return relu_(input) if inplace else _relu(input)
+
+
+relu_ = inplace_of(_relu, "relu_")
+
+
+@primitive("threshold", elementwise=True)
+def _threshold(x: Any, *, threshold: float, value: float) -> Any:
+    return np.where(x <= threshold, x.dtype.type(value), x)
+
+
+@_threshold.vjp
+def _threshold_vjp(grad: Tensor, x: Tensor, threshold: float) -> Any:
+    return where(x <= threshold, 0, grad)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value. Shapes: any. Dtypes: real, kept; NotImplementedError for bool."""
+    if input._array.dtype.kind == "b":
+        raise NotImplementedError("\"threshold_cpu\" not implemented for 'Bool'")
+    return _finish(_threshold, input, inplace, threshold=threshold, value=value)
+
+
+@primitive("leaky_relu", elementwise=True)
+def _leaky_relu(x: Any, *, negative_slope: float) -> Any:
+    return np.where(x > 0, x, x * negative_slope)
+
+
+@_leaky_relu.vjp
+def _leaky_relu_vjp(grad: Tensor, x: Tensor, negative_slope: float) -> Any:
+    return where(x > 0, grad, grad * negative_slope)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where x > 0, else negative_slope * x. Shapes: any. Dtypes: floating, kept.
+
+    Source: Maas et al. 2013, "Rectifier nonlinearities improve neural network acoustic models".
+    """
+    need_float("leaky_relu", input)
+    return _finish(_leaky_relu, input, inplace, negative_slope=negative_slope)
+
+
+@primitive("hardtanh", elementwise=True)
+def _hardtanh(x: Any, *, min_val: float, max_val: float) -> Any:
+    kind = x.dtype.type
+    return np.clip(x, kind(min_val), kind(max_val))
+
+
+@_hardtanh.vjp
+def _hardtanh_vjp(grad: Tensor, x: Tensor, min_val: float, max_val: float) -> Any:
+    return where((x <= min_val) | (x >= max_val), 0, grad)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x, no less than min_val and no more than max_val; the gradient at both is 0. RuntimeError for bool and uint8.
+
+    Raises: ValueError if min_val > max_val.
+    """
+    if input._array.dtype.kind == "b":
+        raise RuntimeError("Bool inputs not supported for hardtanh")
+    if min_val > max_val:
+        raise ValueError(f"min_val cannot be greater than max_val, got {min_val} > {max_val}")
+    if input._array.dtype.kind == "u" and min_val < 0:
+        raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
+    return _finish(_hardtanh, input, inplace, min_val=min_val, max_val=max_val)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(0, x), 6); the gradient at 0 and 6 is 0."""
+    return hardtanh(input, 0.0, 6.0, inplace)
+
+
+@primitive("hardsigmoid", elementwise=True)
+@in_float32
+def _hardsigmoid(x: Any) -> Any:
+    return np.clip(x + 3, 0, 6) / 6
+
+
+_hardsigmoid.vjp(x=lambda grad, x: where((x <= -3) | (x >= 3), 0, grad / 6))
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """(x + 3) / 6 between 0 and 1: a sigmoid of straight lines. Shapes: any. Dtypes: floating, kept.
+
+    Source: Howard et al. 2019, "Searching for MobileNetV3".
+    """
+    need_float("hardsigmoid", input)
+    return _finish(_hardsigmoid, input, inplace)
+
+
+@primitive("hardswish", elementwise=True)
+@in_float32
+def _hardswish(x: Any) -> Any:
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+_hardswish.vjp(x=lambda grad, x: where(x <= -3, 0, where(x < 3, grad * (x / 3 + 0.5), grad)))
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * hardsigmoid(x). Shapes: any. Dtypes: floating, kept.
+
+    Source: Howard et al. 2019, "Searching for MobileNetV3".
+    """
+    need_float("hardswish_cpu", input)
+    return _finish(_hardswish, input, inplace)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x where |x| > lambd, else 0. Shapes: any. Dtypes: floating, kept."""
+    need_float("hardshrink_cpu", input)
+    return where((input >= -lambd) & (input <= lambd), 0, input)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved by lambd towards 0, and 0 in between. Shapes: any. Dtypes: floating, kept. RuntimeError if lambd < 0."""
+    need_float("softshrink_cpu", input)
+    if not lambd >= 0:
+        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, input * 0))
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight * x, with one weight, or one for each channel (dimension 1).
+
+    Shapes: input (N, C, …), weight (1,), () or (C,). Dtypes: floating, both the same.
+    Raises: RuntimeError for a weight of another size or dtype.
+    Source: He et al. 2015, "Delving deep into rectifiers".
+    """
+    need_float("prelu_cpu", input)
+    channels = input._array.shape[1] if input._array.ndim > 1 else 1
+    if weight._array.dtype != input._array.dtype:
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}")
+    if weight._array.ndim > 1:
+        raise RuntimeError(
+            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight._array.ndim}"
+        )
+    if weight._array.size != 1:
+        if input._array.ndim == 0:
+            raise RuntimeError("prelu: Not allow zero-dim input tensor.")
+        if weight._array.size != channels:
+            raise RuntimeError(
+                "prelu: Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+                f"{weight._array.size} and channel size = {channels}."
+            )
+        weight = reshape(weight, (channels, *[1] * (input._array.ndim - 2)))
+    elif weight._array.ndim:
+        weight = reshape(weight, ())
+    return _prelu(input, weight)
+
+
+@primitive("prelu", elementwise=True)
+def _prelu_kernel(x: Any, w: Any, *, unused: None = None) -> Any:
+    return np.where(x > 0, x, w * x)
+
+
+_prelu = _prelu_kernel
+_prelu.vjp(
+    x=lambda grad, x, w: where(x > 0, grad, w * grad),
+    w=lambda grad, x: where(x > 0, 0, x * grad),
+)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """A leaky relu whose slope is drawn uniformly for each element in training, and the mean of both ends otherwise.
+
+    Shapes: any. Dtypes: floating, kept. Source: Xu et al. 2015, "Empirical evaluation of rectified activations in
+    convolutional network".
+    """
+    need_float("rrelu_with_noise", input)
+    if lower > upper:
+        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, got {lower} > {upper}")
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
+    negative = input._array <= 0
+    slopes = np.ones(input._array.shape, input._array.dtype)
+    drawn = random.uniform(random.default_generator, int(negative.sum()), np.dtype(np.float64), lower, upper)
+    slopes[negative] = drawn
+    noise = wrap(slopes)
+    return _assign(input, mul, noise) if inplace else mul(input, noise)
+
+
+# ---- smooth --------------------------------------------------------------------------------------
+
+
+@primitive("elu", elementwise=True)
+@in_float32
+def _elu(x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
+    return np.where(x <= 0, np.expm1(x * input_scale) * (alpha * scale), x * scale)
+
+
+@_elu.vjp
+def _elu_vjp(grad: Tensor, x: Tensor, alpha: float, scale: float, input_scale: float) -> Any:
+    return where(x <= 0, grad * (exp(x * input_scale) * (alpha * scale * input_scale)), grad * scale)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha * (exp(x) - 1). Shapes: any. Dtypes: floating, kept.
+
+    Source: Clevert et al. 2016, "Fast and accurate deep network learning by exponential linear units".
+    """
+    need_float("elu_cpu", input)
+    return _finish(_elu, input, inplace, alpha=alpha, scale=1.0, input_scale=1.0)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """A scaled elu whose outputs keep mean 0 and variance 1. Shapes: any. Dtypes: floating, kept.
+
+    Source: Klambauer et al. 2017, "Self-normalizing neural networks", equation 2 and the constants of its footnote.
+    """
+    need_float("elu_cpu", input)
+    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    return _finish(_elu, input, inplace, alpha=alpha, scale=scale, input_scale=1.0)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha * (exp(x / alpha) - 1): smooth for every alpha. RuntimeError if alpha is 0.
+
+    Source: Barron 2017, "Continuously differentiable exponential linear units".
+    """
+    if alpha == 0:
+        raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
+    need_float("elu_cpu", input)
+    return _finish(_elu, input, inplace, alpha=alpha, scale=1.0, input_scale=1.0 / alpha)
+
+
+def _erf() -> Any:
+    from flambeau.ops.special import erf  # a large family that most programs never load
+
+    return erf
+
+
+_SQRT_HALF, _SQRT_2_OVER_PI = math.sqrt(0.5), math.sqrt(2 / math.pi)
+
+
+@primitive("gelu", elementwise=True)
+@in_float32
+def _gelu(x: Any, *, approximate: str) -> Any:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + _erf().op.kernel(x * _SQRT_HALF))
+
+
+@_gelu.vjp
+def _gelu_vjp(grad: Tensor, x: Tensor, approximate: str) -> Any:
+    if approximate == "tanh":
+        t = tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))
+        inner = _SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x * x)
+        return grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner)
+    density = exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return grad * (0.5 * (1 + _erf()(x * _SQRT_HALF)) + x * density)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x times the normal distribution's probability of values below x; "tanh" takes a fast approximation.
+
+    Shapes: any. Dtypes: floating, kept. Raises: RuntimeError for another `approximate`.
+    Source: Hendrycks & Gimpel 2016, "Gaussian error linear units".
+    """
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"approximate argument must be either none or tanh, got {approximate!r}.")
+    need_float("GeluKernelImpl", input)
+    return _gelu(input, approximate=approximate)
+
+
+@primitive("silu", elementwise=True)
+@in_float32
+def _silu(x: Any) -> Any:
+    return x * sigmoid.op.kernel(x)
+
+
+@_silu.vjp
+def _silu_vjp(grad: Tensor, x: Tensor) -> Any:
+    s = sigmoid(x)
+    return mul(grad, mul(s, mul(x, sub(1, s)) + 1))
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * sigmoid(x), also called swish. Shapes: any. Dtypes: floating and complex, kept.
+
+    Source: Elfwing et al. 2018, "Sigmoid-weighted linear units".
+    """
+    if input._array.dtype.kind != "c":
+        need_float("silu_cpu", input)
+    return _finish(_silu, input, inplace)
+
+
+@primitive("softplus", elementwise=True)
+@in_float32
+def _softplus(x: Any, *, beta: float, threshold: float) -> Any:
+    scaled = x * beta
+    return np.where(scaled > threshold, x, np.log1p(np.exp(scaled)) / beta)
+
+
+@_softplus.vjp
+def _softplus_vjp(grad: Tensor, x: Tensor, beta: float, threshold: float) -> Any:
+    scaled = x * beta
+    return where(scaled > threshold, grad, grad * sigmoid(scaled))
+
+
+def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold. Shapes: any. Dtypes: floating, kept."""
+    need_float("softplus_cpu", input)
+    return _softplus(input, beta=beta, threshold=threshold)
+
+
+@primitive("log_sigmoid", elementwise=True, grad_name="LogSigmoidBackward0")
+@in_float32
+def _log_sigmoid(x: Any) -> Any:
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+_log_sigmoid.vjp(x=lambda grad, x: mul(grad, sigmoid(-x)))
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)), exact for large |x|. Shapes: any. Dtypes: floating, kept."""
+    need_float("log_sigmoid_cpu", input)
+    return _log_sigmoid(input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * tanh(softplus(x)). Shapes: any. Dtypes: floating, kept. Source: Misra 2019, "Mish"."""
+    need_float("mish_cpu", input)
+    return _assign(input, _mish) if inplace else _mish(input)
+
+
+def _mish(input: Tensor) -> Tensor:
+    return input * tanh(softplus(input))
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|). Shapes: any. Dtypes: floating and complex, kept; integers give the default dtype."""
+    return div(input, abs(input) + 1)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x). Shapes: any. Dtypes: floating and complex, kept; integers give the default dtype."""
+    return input - tanh(input)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a * sigmoid(b), with a and b the two halves of the input along `dim`.
+
+    Shapes: (…, 2n, …) -> (…, n, …). Dtypes: floating, kept.
+    Raises: RuntimeError for an odd size or a 0-d tensor, IndexError for dim out of range.
+    Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks".
+    """
+    need_float("glu_cpu", input)
+    if input._array.ndim == 0:
+        raise RuntimeError("glu does not support 0-dimensional tensors")
+    dim = wrap_dim(dim, input._array.ndim)
+    size = input._array.shape[dim]
+    if size % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size {size}")
+    return narrow(input, dim, 0, size // 2) * sigmoid(narrow(input, dim, size // 2, size // 2))
+
+
+# ---- in place ------------------------------------------------------------------------------------
+
+
+def _assign(input: Tensor, function: Any, *args: Any, **attrs: Any) -> Tensor:
+    return inplace_of(function)(input, *args, **attrs)
+
+
+def _finish(op: Any, input: Tensor, inplace: bool, **attrs: Any) -> Tensor:
+    return _assign(input, op, **attrs) if inplace else op(input, **attrs)
+
+
+def _inplace(function: Any) -> Any:
+    """`function_`: the same with inplace=True, for users who spell it that way."""
+
+    @functools.wraps(function)
+    def run(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        return function(input, *args, **options, inplace=True)
+
+    run.__name__ = run.__qualname__ = function.__name__ + "_"
+    run.__doc__ = f"In-place form of `{function.__name__}`: writes the result over the tensor and returns it."
+    return run
+
+
+threshold_ = _inplace(threshold)
+leaky_relu_ = _inplace(leaky_relu)
+hardtanh_ = _inplace(hardtanh)
+relu6_ = _inplace(relu6)
+hardsigmoid_ = _inplace(hardsigmoid)
+hardswish_ = _inplace(hardswish)
+rrelu_ = _inplace(rrelu)
+elu_ = _inplace(elu)
+selu_ = _inplace(selu)
+celu_ = _inplace(celu)
+silu_ = _inplace(silu)
+mish_ = _inplace(mish)
+
+
+# ---- samples -------------------------------------------------------------------------------------
+
+
+def _shapes(make: Any, **attrs: Any) -> list[Any]:
+    return [((make(3, 4),), attrs), ((make(0, 2),), attrs), ((make(4, 3).T,), attrs), ((make(),), attrs)]
+
+
+_relu.samples(_shapes)
+_threshold.samples(lambda make: _shapes(make, threshold=0.1, value=20.0))
+_leaky_relu.samples(lambda make: _shapes(make, negative_slope=0.01))
+_hardtanh.samples(lambda make: _shapes(make, min_val=-0.5, max_val=0.7))
+_hardsigmoid.samples(_shapes)
+_hardswish.samples(_shapes)
+_elu.samples(lambda make: _shapes(make, alpha=1.5, scale=1.2, input_scale=0.7))
+_gelu.samples(lambda make: _shapes(make, approximate="none") + _shapes(make, approximate="tanh"))
+_silu.samples(_shapes)
+_softplus.samples(lambda make: _shapes(make, beta=2.0, threshold=1.0))
+_log_sigmoid.samples(_shapes)
+_prelu.samples(lambda make: [((make(3, 4), make(4)), {}), ((make(2, 3), make()), {})])
+_relu_backward.samples(lambda make: [((make(3, 4), make(3, 4)), {})])

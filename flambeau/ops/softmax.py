@@ -1,0 +1,140 @@
+"""Softmax and its relatives."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtype as dtypes
+from flambeau.core import random_distributions as distributions
+from flambeau.core.dispatch import primitive
+from flambeau.core.inplace import scalar_name
+from flambeau.core.random import default_generator
+from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
+from flambeau.ops.casting import to_dtype
+from flambeau.ops.pointwise import exp, mul, neg, sub
+from flambeau.ops.reductions import sum
+
+
+def _shifted(x: np.ndarray, axis: int) -> np.ndarray:
+    """x minus its largest value along the axis: the exponentials cannot overflow."""
+    return np.subtract(x, np.maximum.reduce(x, axis=axis, keepdims=True))
+
+
+def _over_dim(compute: Any) -> Any:
+    """A kernel along one dimension: empty and 0-d arrays are taken care of, half-width floats computed in float32."""
+
+    def kernel(x: Any, *, dim: int) -> Any:
+        if x.size == 0:
+            return np.empty_like(x)
+        wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+        out = compute(wide.reshape(1), 0).reshape(()) if x.ndim == 0 else compute(wide, dim)
+        return out if wide is x else out.astype(x.dtype)
+
+    kernel.__doc__ = compute.__doc__
+    return kernel
+
+
+def _softmax_array(x: Any, axis: int) -> Any:
+    """exp(x), scaled to add up to 1 along a dimension."""
+    out = _shifted(x, axis)
+    np.exp(out, out=out)
+    out /= np.add.reduce(out, axis=axis, keepdims=True)
+    return out
+
+
+def _log_softmax_array(x: Any, axis: int) -> Any:
+    """The logarithm of softmax."""
+    out = _shifted(x, axis)
+    out -= np.log(np.add.reduce(np.exp(out), axis=axis, keepdims=True))
+    return out
+
+
+_softmax = primitive("softmax")(_over_dim(_softmax_array))
+_log_softmax = primitive("log_softmax")(_over_dim(_log_softmax_array))
+
+
+@_softmax.vjp
+def _softmax_vjp(grad: Tensor, out: Tensor, dim: int) -> Tensor:
+    weighted = mul(grad, out)
+    return sub(weighted, mul(out, sum(weighted, dim, keepdim=True)))
+
+
+@_log_softmax.vjp
+def _log_softmax_vjp(grad: Tensor, out: Tensor, dim: int) -> Tensor:
+    return sub(grad, mul(exp(out), sum(grad, dim, keepdim=True)))
+
+
+def softmax(input: Tensor, dim: Any = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`; a row of -inf gives nan. `dtype` casts first.
+
+    Shapes: any. Dtypes: floating, kept; NotImplementedError for integers without `dtype`.
+    Raises: IndexError for dim out of range. Without `dim` it is chosen as older versions did, with a warning.
+
+    >>> F.softmax(torch.tensor([0.0, 0.0]), dim=0).tolist()
+    [0.5, 0.5]
+    """
+    return _softmax(*_prepare("softmax", input, dtype), dim=_dim(input, dim, "softmax", _stacklevel))
+
+
+def log_softmax(input: Tensor, dim: Any = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
+    """log(softmax(x)) along `dim`, without overflow. As `softmax` otherwise."""
+    return _log_softmax(*_prepare("log_softmax", input, dtype), dim=_dim(input, dim, "log_softmax", _stacklevel))
+
+
+def softmin(input: Tensor, dim: Any = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
+    """softmax(-x) along `dim`. As `softmax` otherwise."""
+    return softmax(neg(input), _dim(input, dim, "softmin", _stacklevel), dtype=dtype)
+
+
+def _prepare(name: str, input: Tensor, dtype: dtypes.dtype | None) -> tuple[Tensor]:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    if dtype is not None and input._array.dtype != dtype.numpy:
+        input = to_dtype(input, dtype.numpy)
+    if input._array.dtype.kind in "biuc":
+        raise NotImplementedError(f"\"{name}_kernel_impl\" not implemented for '{scalar_name(input._array.dtype)}'")
+    return (input,)
+
+
+def _dim(input: Tensor, dim: Any, name: str, stacklevel: int) -> int:
+    ndim = input._array.ndim
+    if dim is None:
+        warnings.warn(
+            f"Implicit dimension choice for {name} has been deprecated. "
+            "Change the call to include dim=X as an argument.",
+            stacklevel=stacklevel,
+        )
+        return 0 if ndim in (0, 1, 3) else 1
+    return dim_of_name(input, dim) if isinstance(dim, str) else wrap_dim(dim, ndim)
+
+
+def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
+    """A random choice among the categories along `dim`, relaxed to weights that gradients pass through.
+
+    `tau` is the temperature; with `hard` the result is one-hot, with the gradient of the soft weights.
+    Shapes: any. Dtypes: floating, kept. Source: Jang et al. 2017, "Categorical reparameterization with Gumbel-softmax".
+    """
+    array = logits._array
+    gumbels = wrap(-np.log(distributions.exponential(default_generator, array.shape, array.dtype)))
+    soft = softmax((logits + gumbels) / tau, dim)
+    if not hard:
+        return soft
+    axis = wrap_dim(dim, array.ndim)
+    chosen = np.zeros_like(array)
+    if array.ndim:
+        np.put_along_axis(chosen, np.expand_dims(soft._array.argmax(axis), axis), 1, axis)
+    else:
+        chosen[...] = 1
+    return wrap(chosen) - soft.detach() + soft
+
+
+def _samples(make: Any) -> list[Any]:
+    arguments = [((make(3, 4),), {"dim": dim}) for dim in (0, 1)]
+    return [*arguments, ((make(0, 2),), {"dim": 1}), ((make(2, 3, 4).T,), {"dim": 2}), ((make(),), {"dim": 0})]
+
+
+_softmax.samples(_samples)
+_log_softmax.samples(_samples)
