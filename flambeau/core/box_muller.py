@@ -12,14 +12,21 @@ import numpy as np
 CHUNK = 2048                                            # groups of 16 at a time: the working arrays stay in the cache
 EIGHT = np.dtype("V32")                                 # eight float32 numbers, moved as one element
 
-LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-       -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)
-SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
-COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-LOG, SIN, COS = ([float(np.float32(c)) for c in coefficients] for coefficients in (LOG, SIN, COS))
+
+def _rounded(*numbers: float) -> list[float]:
+    """Coefficients as the float32 numbers they are in the kernel."""
+    return [float(np.float32(number)) for number in numbers]
+
+
+LOG = _rounded(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+               -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)
+SIN = _rounded(-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+COS = _rounded(2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 LOG_2_LOW, LOG_2_HIGH = np.float32(-2.12194440e-4), np.float32(0.693359375)
 SQRT_HALF_BITS = np.float32(0.707106781186547524).view(np.int32)
-PI_QUARTER_1, PI_QUARTER_2, PI_QUARTER_3 = map(np.float32, (0.78515625, 2.4187564849853515625e-4, 3.77489497744594108e-8))
+# pi/4 in three parts, for subtracting multiples of it without loss
+PI_QUARTER_1, PI_QUARTER_2 = np.float32(0.78515625), np.float32(2.4187564849853515625e-4)
+PI_QUARTER_3 = np.float32(3.77489497744594108e-8)
 FOUR_OVER_PI, TWO_PI = np.float32(1.27323954473516), np.float32(2 * np.pi)
 ONE, HALF, MINUS_TWO = np.float32(1), np.float32(0.5), np.float32(-2)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -125,13 +126,8 @@ def _values_text(array: np.ndarray, indent: int) -> str:
         array = array.astype(np.float32)
     summarise = array.size > options.threshold
     shown = _summary(array) if summarise else array
-    if array.dtype.kind == "c":
-        element = _ComplexFormat(shown)
-    elif array.dtype.kind == "f":
-        element = _FloatFormat(shown)
-    else:
-        element = _PlainFormat(shown)
-    return _nested(array, indent, summarise, element)
+    form = {"c": _ComplexFormat, "f": _FloatFormat}.get(array.dtype.kind, _PlainFormat)
+    return _nested(array, indent, summarise, form(shown))
 
 
 def _summary(array: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from flambeau.core.random import (CHUNK, float32, float64, fma_float64, narrowed, random64, scalar_normal,
-                                  unit_double, unit_float32, unit_float64)
+from flambeau.core.random import (
+    CHUNK, float32, float64, fma_float64, narrowed, random64, scalar_normal, unit_double, unit_float32, unit_float64,
+)
 
 
 def bernoulli(gen, shape, p):

@@ -39,7 +39,8 @@ def _drop(input: Tensor, p: float, train: builtins.bool, inplace: builtins.bool,
     if p == 1:
         return times(input, wrap(np.zeros((), input._array.dtype)))
     if input._array.dtype.kind not in "fcV":
-        raise RuntimeError(f"result type Float can't be cast to the desired output type {scalar_name(input._array.dtype)}")
+        raise RuntimeError("result type Float can't be cast to the desired output type "
+                           f"{scalar_name(input._array.dtype)}")
     if not alpha:
         return times(input, wrap(_noise(input, p, feature, 1 / np.float32(1 - p) if _narrow(input) else 1 / (1 - p))))
     scale = 1 / math.sqrt((SELU_NEGATIVE_LIMIT**2 * p + 1) * (1 - p))
@@ -86,7 +87,7 @@ def dropout(input: Tensor, p: float = 0.5, training: builtins.bool = True, inpla
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: builtins.bool = True, inplace: builtins.bool = False) -> Tensor:
-    """Set whole channels to zero: (N, C, L) or (C, L). ValueError for p outside [0, 1], RuntimeError for other ranks."""
+    """Set whole channels to zero: (N, C, L) or (C, L). RuntimeError for other ranks."""
     _check_probability(p)
     if input.dim() not in (2, 3):
         raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Channels are "
@@ -101,8 +102,8 @@ def dropout2d(input: Tensor, p: float = 0.5, training: builtins.bool = True, inp
         _warn_rank("dropout2d", input.dim(), "2 spatial dimensions")
     if input.dim() == 3:
         warnings.warn(
-            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - "
-            "input is interpreted as shape (N, C, L), where C is the channel dim. Use dropout1d for that.",
+            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired "
+            "- input is interpreted as shape (N, C, L), where C is the channel dim. Use dropout1d for that.",
             UserWarning, stacklevel=2)
     return _drop(input, p, training, inplace, feature=True)
 
@@ -117,8 +118,8 @@ def dropout3d(input: Tensor, p: float = 0.5, training: builtins.bool = True, inp
 
 def _warn_rank(name: str, rank: int, expected: str) -> None:
     warnings.warn(f"{name}: Received a {rank}-D input to {name}, which is deprecated and will result in an error in a "
-                  f"future release. To retain the behavior and silence this warning, please use dropout instead. {name} "
-                  f"drops channels of inputs with {expected}, a channel dimension and an optional batch dimension.",
+                  "future release. To retain the behavior and silence this warning, please use dropout instead. "
+                  f"{name} drops channels of inputs with {expected}, a channel dimension and an optional batch dimension.",
                   UserWarning, stacklevel=3)
 
 
@@ -160,7 +161,8 @@ def _raw(name: str, **kind: builtins.bool) -> tuple[Any, Any]:
 
     for function, public in ((run, name), (run_, name + "_")):
         function.__name__ = function.__qualname__ = public
-        function.__doc__ = f"`nn.functional.{name}` with every argument given" + (", in place." if public[-1] == "_" else ".")
+    run.__doc__ = f"`nn.functional.{name}` with every argument given."
+    run_.__doc__ = f"`nn.functional.{name}` with every argument given, in place."
     return run, run_
 
 

@@ -287,7 +287,7 @@ def _maker(name: str, prepare: Any, doc: str) -> Any:
 
 
 rand = _maker("rand", uniform_draws, "Numbers uniform in [0, 1); sizes as separate numbers or one sequence.")
-randn = _maker("randn", normal_draws, "Normal numbers of mean 0 and variance 1; sizes as separate numbers or one sequence.")
+randn = _maker("randn", normal_draws, "Normal numbers, mean 0, variance 1; sizes as separate numbers or one sequence.")
 
 
 def _like(name: str, prepare: Any, doc: str) -> Any:
@@ -312,7 +312,8 @@ def _draws_like(input: Tensor, draw: Draw, dtype: dtypes.dtype | None, device: A
     return made.requires_grad_() if requires_grad else made
 
 
-rand_like = _like("rand_like", uniform_draws, "Numbers uniform in [0, 1) in the shape, type and memory order of `input`.")
+rand_like = _like("rand_like", uniform_draws,
+                  "Numbers uniform in [0, 1), in the shape, type and memory order of `input`.")
 randn_like = _like("randn_like", normal_draws, "Normal numbers in the shape, type and memory order of `input`.")
 
 
