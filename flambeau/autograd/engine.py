@@ -343,7 +343,7 @@ def _arguments(rule: Any, node: Node, saved: Any, arrived: Any, needs: Any) -> l
         elif kind == "needs":
             arguments.append(needs if needs is not None else tuple(edge is not None for edge in node.edges))
         else:  # shapes
-            arguments.append(node.extra["shapes"])
+            arguments.append(node.shapes)
     return arguments
 
 

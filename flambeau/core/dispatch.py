@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output, next_number, save_output
 from flambeau.core.storage import Storage
-from flambeau.core.tensor import Tensor, plain, storage_of, wrap
+from flambeau.core.tensor import Tensor, plain, wrap
 
 _new = object.__new__
 ndarray = np.ndarray
@@ -57,6 +58,7 @@ class Op:
         self.function: Any = None
         self.prepare: Any = None  # lets a specialised closure read the derivative's needs once
         self.wants_shapes = False
+        self.reads_input = False  # for ops of one input: whether the derivative reads it
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -68,7 +70,7 @@ class Op:
     def saves_input(self, needs: tuple[bool, ...], index: int) -> bool:
         """Whether the derivative for the inputs in `needs` reads input number `index`."""
         if self.joint is not None:
-            return index in self.joint.inputs or self.joint.all_inputs
+            return index in self.joint.inputs or self.joint.all_inputs or (self.joint.rest and index >= len(self.parameters))
         return any(need and rule is not None and index in rule.inputs for need, rule in zip(needs, self.rules))
 
     def run(self, *arrays: Any, **attrs: Any) -> Any:
@@ -82,14 +84,14 @@ class Op:
 class Rule:
     """A derivative and what its parameter names ask for."""
 
-    __slots__ = ("function", "plan", "inputs", "outputs", "all_inputs")
+    __slots__ = ("function", "plan", "inputs", "outputs", "all_inputs", "rest")
 
     def __init__(self, op: Op, function: Callable[..., Any]):
         self.function = function
         self.plan: list[tuple[str, Any]] = []
         self.inputs: set[int] = set()
         self.outputs: set[Any] = set()
-        self.all_inputs = False
+        self.all_inputs = self.rest = False
         for name in inspect.signature(function).parameters:
             if name in ("grad", "needs"):
                 self.plan.append((name, None))
@@ -99,6 +101,9 @@ class Rule:
             elif name == "inputs" and op.variadic:
                 self.plan.append(("inputs", None))
                 self.all_inputs = True
+            elif name == "rest" and op.variadic:  # the variable inputs, without the named ones before them
+                self.plan.append(("rest", len(op.parameters)))
+                self.rest = True
             elif name in op.parameters:
                 position = op.parameters.index(name)
                 self.plan.append(("input", position))
@@ -152,6 +157,8 @@ def primitive(name: str, *, outputs: int | None = 1, elementwise: bool = False, 
             call = _binary(op)
         elif view:
             call = _view(op)
+        elif len(op.parameters) == 1 and outputs == 1 and not elementwise and not op.variadic:
+            call = _single(op)
         else:
             call = _general(op)
         call.__name__ = call.__qualname__ = name
@@ -189,6 +196,7 @@ def _vjp_setter(op: Op) -> Any:
             rules = [rule for rule in op.rules if rule is not None]
         wanted = set().union(*(rule.outputs for rule in rules))
         op.saves_out = ("all",) if "all" in wanted else tuple(sorted(wanted))
+        op.reads_input = any(rule.inputs for rule in rules)
         op.wants_shapes = any(("shapes", None) in rule.plan for rule in rules)
         if op.prepare is not None:
             op.prepare()
@@ -341,7 +349,7 @@ def _unary(op: Op) -> Any:
             node = _new(Node)
             node.op = op
             node.edges = (x._node or x,)
-            node.attrs = node.hooks = node.pre_hooks = node.trace = node.versions = node.saved_out = None
+            node.attrs = node.saved_out = None
             node.number = next_number()
             node.shape = t._array.shape
             node.dtype = t._array.dtype
@@ -403,7 +411,7 @@ def _binary(op: Op) -> Any:
             node = _new(Node)
             node.op = op
             node.edges = ((x._node or x) if x_needs else None, (y._node or y) if y_needs else None)
-            node.attrs = node.hooks = node.pre_hooks = node.trace = node.versions = node.saved_out = None
+            node.attrs = node.saved_out = None
             node.number = next_number()
             node.shape = t._array.shape
             node.dtype = t._array.dtype
@@ -484,6 +492,58 @@ def _general(op: Op) -> Any:
     return call
 
 
+def _single(op: Op) -> Any:
+    """One tensor and attributes in, one tensor out: reductions and their like."""
+    run, float_op, defaults = op.kernel, op.float_op, op.attributes
+
+    def call(input: Any, **attrs: Any) -> Tensor:
+        if interceptor is not None:
+            return interceptor(op, (input,), attrs)
+        try:
+            array = input._array
+        except AttributeError:
+            raise operand_error(op, 0, input) from None
+        if float_op:
+            array = as_float(array)
+        out = op.run(array, **attrs) if op.backends else run(array, **attrs)
+        t = _new(Tensor)
+        t._array = out if type(out) is ndarray else np.asanyarray(out)
+        t._storage = t._node = t._grad = t._base = t._names = None
+        t._hidden = t._requires_grad = False
+        if input._hidden and not t._array.flags.c_contiguous:
+            t._hidden = True
+        if input._requires_grad and modes.grad and op.no_gradient is None and t._array.dtype.kind in "fcV":
+            node = single_node(op, input, {**defaults, **attrs} if len(attrs) < len(defaults) else attrs, t._array)
+            t._node = node
+            t._requires_grad = True
+            if op.saves_out:
+                node.saved_out = save_output(t)
+        return t
+
+    return call
+
+
+def single_node(op: Op, x: Tensor, attrs: Any, out: ndarray) -> Node:
+    """The node of an op with one tensor input."""
+    node = _new(Node)
+    node.op = op
+    node.edges = (x._node or x,)
+    node.saved_out = None
+    node.attrs = attrs
+    node.number = next_number()
+    node.shape = out.shape
+    node.dtype = out.dtype
+    if op.reads_input:
+        node.saved = (x,)
+        if x._storage is not None:
+            node.versions = (x._storage.version,)
+    else:
+        node.saved = ()
+    if op.wants_shapes:
+        node.shapes = (x._array.shape,)
+    return node
+
+
 def as_float(array: Any) -> Any:
     """Integers and bools as the default floating type; everything else unchanged."""
     if isinstance(array, ndarray) and array.dtype.kind in "biu":
@@ -526,7 +586,7 @@ def record(op: Op, inputs: Any, attrs: Any, outs: list[Tensor]) -> Node | None:
         node.saved = saved
         node.versions = versions_of(saved)
     if op.wants_shapes:
-        node.extra = {"shapes": tuple(v._array.shape if isinstance(v, Tensor) else None for v in inputs)}
+        node.shapes = tuple(v._array.shape if isinstance(v, Tensor) else None for v in inputs)
     if op.saves_out:
         if len(outs) == 1:
             node.saved_out = save_output(outs[0])
@@ -537,57 +597,63 @@ def record(op: Op, inputs: Any, attrs: Any, outs: list[Tensor]) -> Node | None:
 
 
 def _view(op: Op) -> Any:
-    run = op.kernel
+    run, defaults = op.kernel, op.attributes
     several = op.outputs != 1
 
-    def call(x: Any, **attrs: Any) -> Any:
+    def call(input: Any, **attrs: Any) -> Any:
         if interceptor is not None:
-            return interceptor(op, (x,), attrs)
+            return interceptor(op, (input,), attrs)
+        x = input
         if not isinstance(x, Tensor):
             raise operand_error(op, 0, x)
         array = plain(x) if x._hidden else x._array
         result = run(array, **attrs)
-        if not several:
-            t = attach_view(x, result, attrs, run, None)
-            if x._requires_grad and modes.grad:
-                record(op, (x,), attrs, [t])
-            if modes.grad and t._array.dtype.kind in "fcV":
-                t._storage.note_view(t)  # type: ignore[union-attr]
-            return t
-        made = [attach_view(x, r, attrs, run, i) for i, r in enumerate(result)]
-        if x._requires_grad and modes.grad and made:
-            if len(made) == 1:
-                record(op, (x,), attrs, made)
-                made[0]._node = Output(made[0]._node, 0)
-                made[0]._node.owner.shape = [made[0]._array.shape]
-                made[0]._node.owner.dtype = [made[0]._array.dtype]
-            else:
-                record(op, (x,), attrs, made)
-        if modes.grad and made and made[0]._array.dtype.kind in "fcV":
-            for t in made:
-                t._storage.note_view(t)  # type: ignore[union-attr]
-        return tuple(made)
+        if several:
+            return _attach_all(op, x, result, attrs)
+        t = attach_view(x, result, partial(run, **attrs))
+        if modes.grad and result.dtype.kind in "fcV":
+            if x._requires_grad:
+                t._node = single_node(op, x, {**defaults, **attrs} if len(attrs) < len(defaults) else attrs, result)
+                t._requires_grad = True
+            t._storage.note_view(t)  # type: ignore[union-attr]
+        return t
 
     return call
 
 
-def attach_view(x: Tensor, array: np.ndarray, attrs: Any, run: Any, index: int | None) -> Tensor:
-    """A view tensor that shares its base's storage and knows how to take the same view of another array."""
-    t = wrap(array)
-    t._storage = x._storage if x._storage is not None else storage_of(x)
-    if index is None:
-        def step(a: Any) -> Any:
-            return run(a, **attrs)
-    else:
-        def step(a: Any) -> Any:
-            return run(a, **attrs)[index]
-    if x._base is None:
-        t._base = (x, step)
-    else:
-        base, before = x._base
+def _attach_all(op: Op, x: Tensor, results: Any, attrs: Any) -> tuple[Tensor, ...]:
+    made = [attach_view(x, r, partial(_nth_view, op.kernel, i, attrs)) for i, r in enumerate(results)]
+    if not made or not modes.grad or made[0]._array.dtype.kind not in "fcV":
+        return tuple(made)
+    if x._requires_grad:
+        node = single_node(op, x, {**op.attributes, **attrs}, made[0]._array)
+        node.shape = [t._array.shape for t in made]
+        node.dtype = [t._array.dtype for t in made]
+        for index, t in enumerate(made):
+            t._node = Output(node, index)
+            t._requires_grad = True
+    for t in made:
+        t._storage.note_view(t)  # type: ignore[union-attr]
+    return tuple(made)
 
-        def both(a: Any) -> Any:
-            return step(before(a))
 
-        t._base = (base, both)
+def _nth_view(run: Any, index: int, attrs: Any, array: Any) -> Any:
+    return run(array, **attrs)[index]
+
+
+def _chained(first: Any, second: Any, array: Any) -> Any:
+    return second(first(array))
+
+
+def attach_view(x: Tensor, array: ndarray, replay: Any) -> Tensor:
+    """A view tensor that shares its base's storage and knows (`replay`) how to take the same view of another array."""
+    t = _new(Tensor)
+    t._array = array
+    storage = x._storage
+    if storage is None:
+        storage = x._storage = Storage(x._array)
+    t._storage = storage
+    t._requires_grad = t._hidden = False
+    t._node = t._grad = t._names = None
+    t._base = (x, replay) if x._base is None else (x._base[0], partial(_chained, x._base[1], replay))
     return t

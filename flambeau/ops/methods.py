@@ -42,6 +42,13 @@ METHODS: dict[str, str] = {
         addmm_ addmv_ addr_ baddbmm_ addbmm_""",
     "random": """
         uniform_ normal_ exponential_ cauchy_ log_normal_ geometric_ bernoulli_ random_ bernoulli multinomial""",
+    "activation": "relu relu_ prelu hardshrink",
+    "softmax": "softmax log_softmax",
+    "masking": "masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where",
+    "indexing": "getitem:__getitem__ setitem:__setitem__ index_put index_put_",
+    "gathering": """
+        index_select index_add index_add_ index_copy index_copy_ index_fill index_fill_ gather scatter scatter_ scatter_add
+        scatter_add_ take put put_ take_along_dim""",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 

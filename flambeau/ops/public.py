@@ -30,6 +30,9 @@ OUT: dict[str, str] = {
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
     "norms": "logsumexp renorm",
     "matmul": "matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron outer:ger",
+    "masking": "masked_select",
+    "gathering": "index_select index_add index_copy gather scatter scatter_add take take_along_dim",
+    "joining": "cat cat:concat cat:concatenate stack",
 }
 
 PUBLIC: dict[str, str] = {
@@ -37,6 +40,8 @@ PUBLIC: dict[str, str] = {
     "arithmetic": "rsub",
     "comparison": "isnan isinf isfinite",
     "casting": "clone detach",
+    "activation": "relu relu_ prelu hardshrink rrelu rrelu_ selu selu_ celu celu_ threshold threshold_",
+    "softmax": "softmax log_softmax",
     "writing": "fill fill_ zero_",
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
@@ -45,6 +50,9 @@ PUBLIC: dict[str, str] = {
     "extremes": "max min",
     "norms": "norm dist",
     "matmul": "einsum tensordot chain_matmul trace bilinear",
+    "masking": "masked_fill masked_scatter nonzero argwhere where",
+    "indexing": "index_put index_put_",
+    "gathering": "index_fill put",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
         full_like arange linspace logspace eye empty_strided scalar_tensor""",
