@@ -1,0 +1,80 @@
+"""Calling a module with other tensors than its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from flambeau.core.tensor import Tensor
+from flambeau.nn.module import Module
+
+__all__ = ["functional_call"]
+
+
+def _tied(module: Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The given tensors, also under the other names of parameters that the module has under several."""
+    names: dict[int, list[str]] = {}
+    for members in (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)):
+        for name, tensor in members:
+            names.setdefault(id(tensor), []).append(name)
+    out = dict(given)
+    for group in names.values():
+        tensors = {id(given[name]): given[name] for name in group if name in given}
+        if len(tensors) > 1:
+            raise ValueError(f"functional_call got multiple values for keys {sorted(n for n in group if n in given)}, "
+                             "which are tied. Consider using tie_weights=False")
+        for tensor in tensors.values():
+            out.update(dict.fromkeys(group, tensor))
+    return out
+
+
+@contextmanager
+def swapped(module: Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """The module with these parameters and buffers in place of its own, while the block runs."""
+    places = []
+    for name, tensor in tensors.items():
+        path, _, last = name.rpartition(".")
+        owner = module.get_submodule(path)
+        registry = next((r for r in (owner._parameters, owner._buffers) if last in r), None)
+        if registry is None:
+            raise AttributeError(f"{type(owner).__name__} has no parameter or buffer '{last}'")
+        places.append((registry, last, registry[last]))
+        registry[last] = tensor
+    try:
+        yield
+    finally:
+        for registry, last, before in reversed(places):
+            registry[last] = before
+
+
+def functional_call(module: Module, parameters_and_buffers: Any, args: Any = None, kwargs: dict | None = None, *,
+                    tie_weights: bool = True, strict: bool = False) -> Any:
+    """module(*args, **kwargs) with the given tensors instead of the module's own.
+
+    parameters_and_buffers: a dictionary by dotted name, or a tuple of disjoint ones. `tie_weights`: a tensor given for
+    one name of a shared parameter stands for all its names. `strict`: RuntimeError unless exactly all are given.
+    """
+    given = parameters_and_buffers
+    if isinstance(given, (tuple, list)):
+        merged: dict[str, Tensor] = {}
+        for part in given:
+            repeated = merged.keys() & part.keys()
+            if repeated:
+                raise ValueError(f"{sorted(repeated)} appeared in multiple dictionaries; behavior of functional call is "
+                                 "ambiguous")
+            merged.update(part)
+        given = merged
+    if strict:
+        own = {name for name, _ in module.named_parameters()} | {name for name, _ in module.named_buffers()}
+        missing, unexpected = sorted(own - given.keys()), sorted(given.keys() - own)
+        if missing or unexpected:
+            raise RuntimeError("Error(s) in reparametrizing module for functional_call: "
+                               f"missing keys {missing}, unexpected keys {unexpected}")
+    tensors = _tied(module, given) if tie_weights else dict(given)
+    if args is None:
+        args = ()
+    elif not isinstance(args, tuple):
+        args = (args,)
+    with swapped(module, tensors):
+        return module(*args, **(kwargs or {}))

@@ -1,0 +1,456 @@
+"""Recurrent networks: scans over time as primitives, and the layered functions and cells made of them.
+
+A scan takes the input's share of the gates for all time steps at once (one large product, computed outside) and runs
+the recurrence in one kernel. Time steps lie one after the other in rows; step t has sizes[t] rows, the longest
+sequences first, so that padded batches (all sizes equal) and packed sequences are the same case.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+
+from flambeau.core.dispatch import primitive
+from flambeau.core.modes import modes
+from flambeau.core.tensor import Tensor
+from flambeau.ops.dropout import dropout as drop
+from flambeau.ops.joining import cat, stack
+from flambeau.ops.matmul import linear
+
+__all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell"]
+
+
+# ------------------------------------------------------------------------------------------------ steps in time
+
+def _steps(sizes: tuple, reverse: bool) -> list[tuple[int, int]]:
+    """First row and number of rows of each time step, in the order in which the recurrence visits them."""
+    steps, first = [], 0
+    for size in sizes:
+        steps.append((first, size))
+        first += size
+    return steps[::-1] if reverse else steps
+
+
+def _before(values: Any, initial: Any, steps: list, k: int, join: Callable) -> Any:
+    """The state that step k started from: rows of the step visited before it, or of the initial state.
+
+    A step with more rows than the one visited before it (backwards through packed sequences) begins the sequences
+    that the other did not have.
+    """
+    _, rows = steps[k]
+    if k == 0:
+        return initial[:rows]
+    first, known = steps[k - 1]
+    if known >= rows:
+        return values[first:first + rows]
+    return join([values[first:first + known], initial[known:rows]], 0)
+
+
+def _in_time(parts: list, reverse: bool, join: Callable) -> Any:
+    """What was computed in visiting order, joined in the order of the rows."""
+    return join(parts if not reverse else parts[::-1], 0)
+
+
+def _keep_rest(new: Any, old: Any, rows: int, join: Callable) -> Any:
+    """New values for the first rows of a state, the old ones for the others."""
+    return new if rows == old.shape[0] else join([new, old[rows:]], 0)
+
+
+def _wide(*arrays: Any) -> list[Any]:
+    """Half-precision arrays as float32, others as they are; None stays."""
+    return [a if a is None or a.dtype in (np.float32, np.float64) else a.astype(np.float32) for a in arrays]
+
+
+def _narrow(dtype: Any, *arrays: Any) -> tuple:
+    return tuple(a if a is None else a.astype(dtype, copy=False) for a in arrays)
+
+
+def _sigmoid(a: np.ndarray) -> None:
+    """In place; the overflow of exp for very negative numbers ends in the right 0."""
+    np.negative(a, out=a)
+    np.exp(a, out=a)
+    a += 1
+    np.reciprocal(a, out=a)
+
+
+def _join_arrays(parts: list, axis: int) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
+
+
+def _join_tensors(parts: list, axis: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else cat(parts, axis)
+
+
+def _derivative(formula: Callable, as_primitive: Callable, needs_graph: bool, grads: tuple, tensors: tuple,
+                attrs: dict) -> tuple:
+    """A derivative formula, which works on arrays and on tensors alike: as one kernel, or, when the derivative will
+    be differentiated itself, as tensor operations."""
+    if not needs_graph:
+        return as_primitive(*grads, *tensors, **attrs)
+    return formula(*grads, *tensors, **attrs, join=_join_tensors, tanh=lambda x: x.tanh())
+
+
+def _if_any(array: Any) -> Any:
+    """None for zeros: the gradients of values that only second derivatives read."""
+    return array if array is None or not isinstance(array, np.ndarray) or array.any() else None
+
+
+# ------------------------------------------------------------------------------------------------ LSTM
+
+@primitive("lstm_scan", outputs=5)
+def lstm_scan(gates, h0, c0, w_hh, w_hr, *, sizes, reverse=False):
+    """The LSTM recurrence (gates i, f, g, o).
+
+    gates (rows, 4H), h0 (N, P), c0 (N, H), w_hh (4H, P), w_hr (P, H) or None (then P = H). Returns the hidden state of
+    every step (rows, P), the last h and c, and for the derivative the activated gates and the cells of every step.
+    """
+    dtype = gates.dtype
+    gates, h0, c0, w_hh, w_hr = _wide(gates, h0, c0, w_hh, w_hr)
+    size = c0.shape[1]
+    h, c = h0.copy(), c0.copy()
+    out = np.empty((len(gates), h.shape[1]), gates.dtype)
+    acts, cells = np.empty_like(gates, order="C"), np.empty((len(gates), size), gates.dtype)
+    to_gates = w_hh.T
+    with np.errstate(over="ignore"):
+        for first, rows in _steps(sizes, reverse):
+            now = slice(first, first + rows)
+            a, cell = acts[now], c[:rows]
+            np.matmul(h[:rows], to_gates, out=a)
+            a += gates[now]
+            _sigmoid(a[:, :2 * size])
+            np.tanh(a[:, 2 * size:3 * size], out=a[:, 2 * size:3 * size])
+            _sigmoid(a[:, 3 * size:])
+            cell *= a[:, size:2 * size]
+            cell += a[:, :size] * a[:, 2 * size:3 * size]
+            cells[now] = cell
+            hidden = np.tanh(cell)
+            hidden *= a[:, 3 * size:]
+            h[:rows] = out[now] = hidden if w_hr is None else hidden @ w_hr.T
+    return _narrow(dtype, out, h, c, acts, cells)
+
+
+def _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, acts, cells, *, sizes, reverse, join, tanh):
+    """Gradients of gates, h0, c0, w_hh, w_hr (None without projection)."""
+    size = c0.shape[1]
+    steps = _steps(sizes, reverse)
+    d_gates, hiddens, d_hiddens = [], [], []
+    for k in range(len(steps) - 1, -1, -1):
+        first, rows = steps[k]
+        now = slice(first, first + rows)
+        i, f, g, o = (acts[now, n * size:(n + 1) * size] for n in range(4))
+        squashed = tanh(cells[now])
+        dh = d_h[:rows] + d_out[now]
+        d_hiddens.append(dh)
+        if w_hr is not None:
+            hiddens.append(o * squashed)
+            dh = dh @ w_hr
+        dc = d_c[:rows] + dh * o * (1 - squashed * squashed)
+        if d_cells is not None:
+            dc = dc + d_cells[now]
+        da = [dc * g, dc * _before(cells, c0, steps, k, join), dc * i, dh * squashed]
+        if d_acts is not None:
+            da = [d + d_acts[now, n * size:(n + 1) * size] for n, d in enumerate(da)]
+        d_gate = join([da[0] * i * (1 - i), da[1] * f * (1 - f), da[2] * (1 - g * g), da[3] * o * (1 - o)], 1)
+        d_gates.append(d_gate)
+        d_h = _keep_rest(d_gate @ w_hh, d_h, rows, join)
+        d_c = _keep_rest(dc * f, d_c, rows, join)
+    d_gates = _in_time(d_gates, not reverse, join)
+    before = _in_time([_before(out, h0, steps, k, join) for k in range(len(steps))], reverse, join)
+    d_w_hh = d_gates.T @ before
+    d_w_hr = None
+    if w_hr is not None:
+        d_w_hr = _in_time(d_hiddens, not reverse, join).T @ _in_time(hiddens, not reverse, join)
+    return d_gates, d_h, d_c, d_w_hh, d_w_hr
+
+
+@primitive("lstm_scan_backward", outputs=5, no_gradient="second derivatives take the formula in tensor operations")
+def lstm_scan_backward(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, acts, cells, *, sizes, reverse):
+    """The derivative of `lstm_scan` as one kernel."""
+    dtype = d_out.dtype
+    arrays = _wide(d_out, d_h, d_c, _if_any(d_acts), _if_any(d_cells), h0, c0, w_hh, w_hr, out, acts, cells)
+    grads = _lstm_formula(*arrays, sizes=sizes, reverse=reverse, join=_join_arrays, tanh=np.tanh)
+    if w_hr is None:
+        grads = (*grads[:4], np.zeros((), dtype))                       # a kernel's outputs are arrays
+    return _narrow(dtype, *grads)
+
+
+@lstm_scan.vjp
+def lstm_scan_vjp(grad, h0, c0, w_hh, w_hr, out0, out3, out4, sizes, reverse):
+    grads = _derivative(_lstm_formula, lstm_scan_backward, modes.grad, grad,
+                        (h0, c0, w_hh, w_hr, out0, out3, out4), {"sizes": sizes, "reverse": reverse})
+    return (*grads[:4], None if w_hr is None else grads[4])
+
+
+# ------------------------------------------------------------------------------------------------ GRU
+
+@primitive("gru_scan", outputs=3)
+def gru_scan(gates, h0, w_hh, b_hh, *, sizes, reverse=False):
+    """The GRU recurrence (gates r, z, n).
+
+    gates (rows, 3H), h0 (N, H), w_hh (3H, H), b_hh (3H) or None. Returns the hidden state of every step (rows, H), the
+    last one, and for the derivative r, z, n and the recurrent share of n (rows, 4H).
+    """
+    dtype = gates.dtype
+    gates, h0, w_hh, b_hh = _wide(gates, h0, w_hh, b_hh)
+    size = h0.shape[1]
+    h = h0.copy()
+    out, acts = np.empty((len(gates), size), gates.dtype), np.empty((len(gates), 4 * size), gates.dtype)
+    to_gates = w_hh.T
+    with np.errstate(over="ignore"):
+        for first, rows in _steps(sizes, reverse):
+            now = slice(first, first + rows)
+            a, hidden = acts[now], h[:rows]
+            recurrent = hidden @ to_gates
+            if b_hh is not None:
+                recurrent += b_hh
+            rz, n, share = a[:, :2 * size], a[:, 2 * size:3 * size], a[:, 3 * size:]
+            np.add(gates[now, :2 * size], recurrent[:, :2 * size], out=rz)
+            _sigmoid(rz)
+            share[...] = recurrent[:, 2 * size:]
+            np.multiply(rz[:, :size], share, out=n)
+            n += gates[now, 2 * size:]
+            np.tanh(n, out=n)
+            hidden -= n
+            hidden *= rz[:, size:]
+            hidden += n
+            out[now] = hidden
+    return _narrow(dtype, out, h, acts)
+
+
+def _gru_formula(d_out, d_h, d_acts, h0, w_hh, out, acts, *, sizes, reverse, join, tanh):
+    """Gradients of gates, h0, w_hh, b_hh."""
+    size = h0.shape[1]
+    steps = _steps(sizes, reverse)
+    d_gates, d_recurrents = [], []
+    for k in range(len(steps) - 1, -1, -1):
+        first, rows = steps[k]
+        now = slice(first, first + rows)
+        r, z, n, share = (acts[now, j * size:(j + 1) * size] for j in range(4))
+        dh = d_h[:rows] + d_out[now]
+        dn, dz = dh * (1 - z), dh * (_before(out, h0, steps, k, join) - n)
+        if d_acts is not None:
+            dz, dn = dz + d_acts[now, size:2 * size], dn + d_acts[now, 2 * size:3 * size]
+        dn = dn * (1 - n * n)
+        dr, d_share = dn * share, dn * r
+        if d_acts is not None:
+            dr, d_share = dr + d_acts[now, :size], d_share + d_acts[now, 3 * size:]
+        dr, dz = dr * r * (1 - r), dz * z * (1 - z)
+        d_gates.append(join([dr, dz, dn], 1))
+        d_recurrents.append(join([dr, dz, d_share], 1))
+        d_h = _keep_rest(dh * z + d_recurrents[-1] @ w_hh, d_h, rows, join)
+    d_recurrent = _in_time(d_recurrents, not reverse, join)
+    before = _in_time([_before(out, h0, steps, k, join) for k in range(len(steps))], reverse, join)
+    return _in_time(d_gates, not reverse, join), d_h, d_recurrent.T @ before, d_recurrent.sum(0)
+
+
+@primitive("gru_scan_backward", outputs=4, no_gradient="second derivatives take the formula in tensor operations")
+def gru_scan_backward(d_out, d_h, d_acts, h0, w_hh, out, acts, *, sizes, reverse):
+    """The derivative of `gru_scan` as one kernel."""
+    arrays = _wide(d_out, d_h, _if_any(d_acts), h0, w_hh, out, acts)
+    return _narrow(d_out.dtype, *_gru_formula(*arrays, sizes=sizes, reverse=reverse, join=_join_arrays, tanh=np.tanh))
+
+
+@gru_scan.vjp
+def gru_scan_vjp(grad, h0, w_hh, b_hh, out0, out2, sizes, reverse):
+    grads = _derivative(_gru_formula, gru_scan_backward, modes.grad, grad, (h0, w_hh, out0, out2),
+                        {"sizes": sizes, "reverse": reverse})
+    return (*grads[:3], None if b_hh is None else grads[3])
+
+
+# ------------------------------------------------------------------------------------------------ Elman
+
+@primitive("rnn_scan", outputs=2)
+def rnn_scan(gates, h0, w_hh, *, sizes, relu=False, reverse=False):
+    """h = tanh(gates + h @ w_hh.T), or relu: gates (rows, H), h0 (N, H), w_hh (H, H) -> (rows, H) and the last h."""
+    dtype = gates.dtype
+    gates, h0, w_hh = _wide(gates, h0, w_hh)
+    h = h0.copy()
+    out = np.empty_like(gates, order="C")
+    to_gates = w_hh.T
+    for first, rows in _steps(sizes, reverse):
+        now = slice(first, first + rows)
+        np.matmul(h[:rows], to_gates, out=out[now])
+        out[now] += gates[now]
+        if relu:
+            np.maximum(out[now], 0, out=out[now])
+        else:
+            np.tanh(out[now], out=out[now])
+        h[:rows] = out[now]
+    return _narrow(dtype, out, h)
+
+
+def _rnn_formula(d_out, d_h, h0, w_hh, out, *, sizes, relu, reverse, join, tanh):
+    """Gradients of gates, h0, w_hh."""
+    steps = _steps(sizes, reverse)
+    d_gates = []
+    for k in range(len(steps) - 1, -1, -1):
+        first, rows = steps[k]
+        hidden = out[first:first + rows]
+        dh = d_h[:rows] + d_out[first:first + rows]
+        d_gates.append(dh * (hidden > 0) if relu else dh * (1 - hidden * hidden))
+        d_h = _keep_rest(d_gates[-1] @ w_hh, d_h, rows, join)
+    d_gates = _in_time(d_gates, not reverse, join)
+    before = _in_time([_before(out, h0, steps, k, join) for k in range(len(steps))], reverse, join)
+    return d_gates, d_h, d_gates.T @ before
+
+
+@primitive("rnn_scan_backward", outputs=3, no_gradient="second derivatives take the formula in tensor operations")
+def rnn_scan_backward(d_out, d_h, h0, w_hh, out, *, sizes, relu, reverse):
+    """The derivative of `rnn_scan` as one kernel."""
+    arrays = _wide(d_out, d_h, h0, w_hh, out)
+    return _narrow(d_out.dtype, *_rnn_formula(*arrays, sizes=sizes, relu=relu, reverse=reverse, join=_join_arrays,
+                                              tanh=np.tanh))
+
+
+@rnn_scan.vjp
+def rnn_scan_vjp(grad, h0, w_hh, out0, sizes, relu, reverse):
+    return _derivative(_rnn_formula, rnn_scan_backward, modes.grad, grad, (h0, w_hh, out0),
+                       {"sizes": sizes, "relu": relu, "reverse": reverse})
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+def _scan(mode: str, rows: Tensor, states: list, weights: list, bias: bool, sizes: tuple, reverse: bool) -> tuple:
+    """One layer in one direction: rows (all time steps, inputs), states (N, ·) -> hidden rows and last states."""
+    w_ih, w_hh = weights[:2]
+    b_ih, b_hh = weights[2:4] if bias else (None, None)
+    if mode == "GRU":
+        out, h, _ = gru_scan(linear(rows, w_ih, b_ih), states[0], w_hh, b_hh, sizes=sizes, reverse=reverse)
+        return out, [h]
+    gates = linear(rows, w_ih, b_ih + b_hh if bias and b_ih is not None else None)
+    if mode == "LSTM":
+        w_hr = weights[-1] if len(weights) in (3, 5) else None
+        out, h, c, _, _ = lstm_scan(gates, *states, w_hh, w_hr, sizes=sizes, reverse=reverse)
+        return out, [h, c]
+    out, h = rnn_scan(gates, states[0], w_hh, sizes=sizes, relu=mode == "RNN_RELU", reverse=reverse)
+    return out, [h]
+
+
+def sequence(mode: str, input: Tensor, states: list[Tensor], weights: list[list[Tensor]], *, bias: bool,
+             dropout: float = 0.0, bidirectional: bool = False, batch_first: bool = False,
+             batch_sizes: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    """All layers of a recurrent network of the kind LSTM, GRU, RNN_TANH or RNN_RELU.
+
+    input (L, N, I), (N, L, I) with batch_first, or packed rows (rows, I) with their batch_sizes; states
+    (layers·directions, N, ·); weights per layer and direction. Dropout acts between layers. Returns the last layer's
+    output in the layout of the input, and the last states.
+    """
+    if batch_sizes is None:
+        if batch_first:
+            input = input.transpose(0, 1)
+        length, batch = input.shape[:2]
+        sizes = (batch,) * length
+        if length == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+    else:
+        sizes = tuple(batch_sizes.tolist())
+    directions = 2 if bidirectional else 1
+    last: list[list[Tensor]] = [[] for _ in states]
+    current = input
+    for layer in range(len(weights) // directions):
+        if layer and dropout:
+            current = drop(current, dropout, True)
+        rows = current.reshape(-1, current.shape[-1]) if batch_sizes is None else current
+        outputs = []
+        for direction in range(directions):
+            index = layer * directions + direction
+            out, ends = _scan(mode, rows, [state[index] for state in states], weights[index], bias, sizes,
+                              direction == 1)
+            outputs.append(out)
+            for ending, end in zip(last, ends):
+                ending.append(end)
+        current = outputs[0] if directions == 1 else cat(outputs, 1)
+        if batch_sizes is None:
+            current = current.reshape(length, batch, -1)
+    if batch_sizes is None and batch_first:
+        current = current.transpose(0, 1)
+    return current, [stack(ending) for ending in last]
+
+
+def _grouped(mode: str, params: Any, has_biases: bool, count: int) -> list[list[Tensor]]:
+    """The flat list of weights, per layer and direction."""
+    params = list(params)
+    per = len(params) // count
+    return [params[i * per:(i + 1) * per] for i in range(count)]
+
+
+def _function(mode: str, args: tuple) -> tuple:
+    """The two spellings of torch.lstm and its siblings: padded input, or data with batch sizes."""
+    names = ("hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
+    packed = len(args) == 9 and isinstance(args[1], Tensor) and not isinstance(args[3], bool)
+    batch_sizes = args[1] if packed else None
+    given = dict(zip(names, args[2:] if packed else args[1:]))
+    states = list(given["hx"]) if mode == "LSTM" else [given["hx"]]
+    count = given["num_layers"] * (2 if given["bidirectional"] else 1)
+    output, ends = sequence(
+        mode, args[0], states, _grouped(mode, given["params"], given["has_biases"], count), bias=given["has_biases"],
+        dropout=given["dropout"] if given["train"] else 0.0, bidirectional=given["bidirectional"],
+        batch_first=given.get("batch_first", False), batch_sizes=batch_sizes)
+    return (output, *ends)
+
+
+def lstm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """lstm(input, (h, c), params, has_biases, num_layers, dropout, train, bidirectional, batch_first), or with
+    (data, batch_sizes, …) and no batch_first: output, h, c."""
+    return _function("LSTM", args)
+
+
+def gru(*args: Any) -> tuple[Tensor, Tensor]:
+    """gru(input, h, params, has_biases, num_layers, dropout, train, bidirectional, batch_first): output, h."""
+    return _function("GRU", args)
+
+
+def rnn_tanh(*args: Any) -> tuple[Tensor, Tensor]:
+    """rnn_tanh(input, h, params, has_biases, num_layers, dropout, train, bidirectional, batch_first): output, h."""
+    return _function("RNN_TANH", args)
+
+
+def rnn_relu(*args: Any) -> tuple[Tensor, Tensor]:
+    """rnn_relu(input, h, params, has_biases, num_layers, dropout, train, bidirectional, batch_first): output, h."""
+    return _function("RNN_RELU", args)
+
+
+# ------------------------------------------------------------------------------------------------ cells
+
+def _check_cell(input: Tensor, states: list[Tensor], w_ih: Tensor, w_hh: Tensor) -> None:
+    """Raises RuntimeError for sizes that do not fit."""
+    if input.size(1) != w_ih.size(1):
+        raise RuntimeError(f"input has inconsistent input_size: got {input.size(1)} expected {w_ih.size(1)}")
+    for i, state in enumerate(states):
+        if state.size(0) != input.size(0):
+            raise RuntimeError(f"Input batch size {input.size(0)} doesn't match hidden{i} batch size {state.size(0)}")
+        if state.size(1) != w_hh.size(1):
+            raise RuntimeError(f"hidden{i} has inconsistent hidden_size: got {state.size(1)}, expected {w_hh.size(1)}")
+
+
+def _cell(mode: str, input: Tensor, states: list[Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None,
+          b_hh: Tensor | None) -> list[Tensor]:
+    _check_cell(input, states, w_ih, w_hh)
+    bias = b_ih is not None and b_hh is not None
+    weights = [w_ih, w_hh, b_ih, b_hh] if bias else [w_ih, w_hh]
+    return _scan(mode, input, states, weights, bias, (input.size(0),), False)[1]
+
+
+def lstm_cell(input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
+              b_hh: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One LSTM step: input (N, I), (h, c) each (N, H), weights (4H, I) and (4H, H) -> (h', c')."""
+    return tuple(_cell("LSTM", input, list(hx), w_ih, w_hh, b_ih, b_hh))
+
+
+def gru_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
+             b_hh: Tensor | None = None) -> Tensor:
+    """One GRU step: input (N, I), h (N, H), weights (3H, I) and (3H, H) -> h'."""
+    return _cell("GRU", input, [hx], w_ih, w_hh, b_ih, b_hh)[0]
+
+
+def rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
+                  b_hh: Tensor | None = None) -> Tensor:
+    """tanh(W_ih x + b_ih + W_hh h + b_hh): input (N, I), h (N, H) -> h'."""
+    return _cell("RNN_TANH", input, [hx], w_ih, w_hh, b_ih, b_hh)[0]
+
+
+def rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
+                  b_hh: Tensor | None = None) -> Tensor:
+    """relu(W_ih x + b_ih + W_hh h + b_hh): input (N, I), h (N, H) -> h'."""
+    return _cell("RNN_RELU", input, [hx], w_ih, w_hh, b_ih, b_hh)[0]
