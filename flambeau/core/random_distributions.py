@@ -9,9 +9,8 @@ import math
 
 import numpy as np
 
-from flambeau.core.random import (
-    CHUNK, float32, float64, fma_float64, narrowed, random64, scalar_normal, unit_double, unit_float32, unit_float64,
-)
+from flambeau.core import random as stream
+from flambeau.core.random import CHUNK, float32, float64, narrowed, scalar_normal, unit_double, unit_float64
 
 
 def bernoulli(gen, shape, p):
@@ -34,7 +33,7 @@ def bernoulli(gen, shape, p):
 
 def bernoulli_each(gen, p):
     """True with the probability each element of `p` gives; 24 random bits decide, 53 for float64. bool."""
-    units = unit_float64(gen, p.size) if p.dtype == float64 else unit_float32(gen, p.size)
+    units = unit_float64(gen, p.size) if p.dtype == float64 else stream.unit_float32(gen, p.size)
     return units.reshape(p.shape) < p.astype(units.dtype, copy=False)
 
 
@@ -63,7 +62,7 @@ def cauchy(gen, shape, dtype=float32, median=0.0, sigma=1.0):
     """Cauchy numbers, by inverting the distribution in float64."""
     drawn = np.tan(math.pi * (unit_float64(gen, math.prod(shape)) - 0.5))
     with quiet():
-        return narrowed(fma_float64(drawn, sigma, median), dtype).reshape(shape)
+        return narrowed(stream.fma_float64(drawn, sigma, median), dtype).reshape(shape)
 
 
 def log_normal(gen, shape, dtype=float32, mean=1.0, std=2.0):
@@ -80,7 +79,7 @@ def randperm(gen, n, dtype=np.int64):
     if n < 0xFFFFFFFF // 20:
         jumps = gen.raw(n - 1).astype(np.uint32) % (n - places).astype(np.uint32)
     else:                                               # 32 bits would favour small numbers
-        jumps = random64(gen, n - 1) % (n - places).astype(np.uint64)
+        jumps = stream.random64(gen, n - 1) % (n - places).astype(np.uint64)
     order = list(range(n))
     for i, j in enumerate((places + jumps.astype(np.int64)).tolist()):
         order[i], order[j] = order[j], order[i]

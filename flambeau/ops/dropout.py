@@ -119,7 +119,7 @@ def dropout3d(input: Tensor, p: float = 0.5, training: builtins.bool = True, inp
 def _warn_rank(name: str, rank: int, expected: str) -> None:
     warnings.warn(f"{name}: Received a {rank}-D input to {name}, which is deprecated and will result in an error in a "
                   "future release. To retain the behavior and silence this warning, please use dropout instead. "
-                  f"{name} drops channels of inputs with {expected}, a channel dimension and an optional batch dimension.",
+                  f"{name} drops channels of inputs with {expected}, a channel dimension and maybe a batch dimension.",
                   UserWarning, stacklevel=3)
 
 
