@@ -104,7 +104,7 @@ def check_writable(x: Tensor) -> None:
 
 def check_overlap(array: np.ndarray) -> None:
     """RuntimeError when several elements share one place in memory (an expanded tensor)."""
-    if 0 in array.strides and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape)):
+    if 0 in array.strides and array.size and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
@@ -171,7 +171,7 @@ def refresh_views(base: Tensor, but: Tensor | None) -> None:
         if view is not but and view._base is not None and view._base[0] is base:
             node = Node(read_region.op, (edge_of(base),), {"replay": view._base[1]})
             node.shape, node.dtype = view._array.shape, view._array.dtype
-            node.extra = {"shapes": (base._array.shape,)}
+            node.shapes = (base._array.shape,)
             view._node = node if base._requires_grad else None
             view._requires_grad = base._requires_grad
 

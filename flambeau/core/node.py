@@ -20,25 +20,24 @@ class Node:
     `saved` holds the inputs the derivative needs (None elsewhere); it becomes None once the memory was freed.
     """
 
-    __slots__ = (
-        "op", "edges", "saved", "versions", "saved_out", "attrs", "number", "shape", "dtype", "hooks", "pre_hooks",
-        "trace", "extra", "__weakref__",
-    )
+    # The first eight are set for every node; the others are rare, and live in the instance dictionary when they are set.
+    __slots__ = ("op", "edges", "saved", "saved_out", "attrs", "number", "shape", "dtype", "__dict__", "__weakref__")
     index = 0
+    versions: Any = None
+    hooks: Any = None  # list of (index, function): on the gradient that arrives
+    pre_hooks: Any = None
+    trace: Any = None  # forward traceback, in anomaly mode
+    shapes: Any = None  # shapes of the inputs, for derivatives that ask for them
 
-    def __init__(self, op: Any, edges: tuple[Any, ...], attrs: Any = None):
+    def __init__(self, op: Any, edges: tuple[Any, ...], attrs: Any = None, shape: Any = None, dtype: Any = None):
         self.op = op
         self.edges = edges
         self.saved: Any = ()
-        self.versions: Any = None
         self.saved_out: Any = None
         self.attrs = attrs
         self.number = next_number()
-        self.shape: Any = None
-        self.dtype: Any = None
-        self.hooks: Any = None  # list of (index, function): on the gradient that arrives
-        self.pre_hooks: Any = None
-        self.trace: Any = None  # forward traceback, in anomaly mode
+        self.shape = shape
+        self.dtype = dtype
 
     @property
     def owner(self) -> Node:
@@ -70,11 +69,8 @@ class Node:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        try:
-            return self.extra
-        except AttributeError:
-            self.extra: dict[str, Any] = {}
-            return self.extra
+        """A dictionary for users."""
+        return self.__dict__.setdefault("user_metadata", {})
 
     def register_hook(self, hook: Any) -> Any:
         """Call `hook(grad_inputs, grad_outputs)` after the derivative of this node ran."""

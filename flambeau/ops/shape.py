@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -506,7 +507,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
 
 
 def _strided_view(input: Tensor, array: np.ndarray, attrs: Any) -> Tensor:
-    t = dispatch.attach_view(input, array, attrs, _as_strided.op.kernel, None)
+    t = dispatch.attach_view(input, array, partial(_as_strided.op.kernel, **attrs))
     if modes.grad:
         if input._requires_grad:
             dispatch.record(_as_strided.op, (input,), attrs, [t])
