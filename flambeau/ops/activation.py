@@ -262,7 +262,8 @@ def rrelu(
         return leaky_relu(input, (lower + upper) / 2, inplace)
     negative = input._array <= 0
     slopes = np.ones(input._array.shape, input._array.dtype)
-    drawn = random.uniform(random.default_generator, int(negative.sum()), np.dtype(np.float64), lower, upper)
+    low, high = (float(slopes.dtype.type(end)) for end in (lower, upper))      # PyTorch rounds the ends to the dtype
+    drawn = random.uniform(random.default_generator, int(negative.sum()), np.dtype(np.float64), low, high)
     slopes[negative] = drawn
     noise = wrap(slopes)
     return _assign(input, mul, noise) if inplace else mul(input, noise)
@@ -357,10 +358,12 @@ def _silu(x: Any) -> Any:
     return x * sigmoid.op.kernel(x)
 
 
-@_silu.vjp
 def _silu_vjp(grad: Tensor, x: Tensor) -> Any:
     s = sigmoid(x)
     return mul(grad, mul(s, mul(x, sub(1, s)) + 1))
+
+
+_silu.vjp(x=_silu_vjp)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
