@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd.modes import enable_grad, no_grad
+from flambeau.core.tensor import Tensor
 from flambeau.ops.complex import view_as_real
 from flambeau.ops.joining import cat
-
-from flambeau.core.tensor import Tensor
 from flambeau.optim.optimizer import Optimizer, ParamsT, check_lr
 from flambeau.optim.wolfe import strong_wolfe
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.ops.linalg import addmm
-
 from flambeau.core.dtype import bfloat16
 from flambeau.core.tensor import Tensor
 from flambeau.ops.creation import zeros_like
+from flambeau.ops.matmul import addmm
 from flambeau.optim.optimizer import Algorithm, ParamsT, check_lr, number
 
 __all__ = ["Muon"]

@@ -11,11 +11,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from flambeau.autograd.modes import enable_grad, set_grad_enabled
-from flambeau.ops.complex import view_as_real
-
 from flambeau.core.dtype import default_dtype, float32, float64
 from flambeau.core.tensor import Tensor
 from flambeau.nn.hooks import RemovableHandle
+from flambeau.ops.complex import view_as_real
 from flambeau.ops.creation import tensor
 
 __all__ = ["Optimizer", "register_optimizer_step_post_hook", "register_optimizer_step_pre_hook"]

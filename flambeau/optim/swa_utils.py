@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau.autograd.modes import no_grad
-
 from flambeau.core.dtype import int64
 from flambeau.core.tensor import Tensor
-from flambeau.nn.layers.normalization import _BatchNorm
+from flambeau.nn.layers.batchnorm import _BatchNorm
 from flambeau.nn.module import Module
 from flambeau.ops.creation import tensor
 from flambeau.optim.lr_scheduler.base import LRScheduler, per_group
