@@ -20,6 +20,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "linear_cross_entropy",
     "multi_margin_loss",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
@@ -188,6 +189,34 @@ def cross_entropy(
         return loss
     uniform = _uniform_loss(logits, target, weight, ignore_index, reduction, class_dim)
     return (1 - label_smoothing) * loss + (label_smoothing / input._array.shape[class_dim]) * uniform
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """`cross_entropy` of the logits linear(input, linear_weight, linear_bias).
+
+    Shapes: input (N, F) or (F,), linear_weight (C, F) or (C, d1, …, F), linear_bias (C,) or (C, d1, …); targets as for
+    logits (N, C, d1, …). `options` asks for computing in pieces, which changes no value and is not done.
+    """
+    classes, features = linear_weight._array.shape[:-1], linear_weight._array.shape[-1]
+    logits = input @ linear_weight.reshape(-1, features).transpose(0, 1)
+    logits = logits.reshape(*input._array.shape[:-1], *classes)
+    if linear_bias is not None:
+        logits = logits + linear_bias
+    ignored = -100 if ignore_index is None else ignore_index
+    return cross_entropy(
+        logits, target, weight, ignore_index=ignored, reduction=reduction, label_smoothing=label_smoothing
+    )
 
 
 def _check_probabilities(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> None:

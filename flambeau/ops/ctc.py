@@ -30,7 +30,7 @@ def _log_add(*terms: Any) -> Any:
     """log(sum(exp(terms))), -inf where all are."""
     stacked = np.stack(terms)
     largest = stacked.max(0)
-    safe = np.where(np.isneginf(largest), 0, largest)
+    safe = np.where(np.isneginf(largest), largest.dtype.type(0), largest)
     return np.log(np.exp(stacked - safe).sum(0)) + safe
 
 
@@ -63,8 +63,9 @@ def _last_states(alpha: Any, input_lengths: Any, target_lengths: Any) -> tuple[A
     blank = last[rows, 2 * target_lengths]
     label = np.where(target_lengths > 0, last[rows, np.maximum(2 * target_lengths - 1, 0)], -np.inf)
     empty = input_lengths == 0  # no time at all: only the empty target has an alignment
-    blank = np.where(empty, np.where(target_lengths == 0, 0, -np.inf), blank)
-    return blank, np.where(empty, -np.inf, label)
+    nothing = blank.dtype.type(-np.inf)
+    blank = np.where(empty, np.where(target_lengths == 0, blank.dtype.type(0), nothing), blank)
+    return blank, np.where(empty, nothing, label)
 
 
 @primitive("ctc_loss", grad_name="CtcLossBackward0")
