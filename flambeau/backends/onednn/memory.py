@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from ctypes import byref, c_int, c_void_p
 from typing import Any
 
@@ -27,12 +28,9 @@ def _slow_pointer(array: np.ndarray) -> int:
 
 
 def _layout_is_known() -> bool:
-    import sys
-
-    if sys.implementation.name != "cpython" or np.ndarray.__basicsize__ < _DATA_OFFSET + 8 or hasattr(sys, "_is_gil_enabled"):
-        # Interpreters from 3.13 on may be free-threaded, with a longer object header: look before trusting.
-        if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
-            return False
+    # A free-threaded interpreter has a longer object header.
+    if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return False
     probes = [np.empty(n, dtype=np.float32) for n in (1, 7, 4096)]
     return all(_fast_pointer(probe) == _slow_pointer(probe) for probe in probes)
 
@@ -57,16 +55,11 @@ def channels_last_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (outer, 1, *inner[:-1])
 
 
-def same_order(shape: tuple[int, ...], strides: tuple[int, ...], wanted: tuple[int, ...], itemsize: int = 4) -> bool:
-    """Whether byte `strides` mean the same as element strides `wanted`; axes of length 1 do not matter."""
-    return all(n == 1 or s == w * itemsize for n, s, w in zip(shape, strides, wanted))
-
-
 def is_channels_last(array: np.ndarray) -> bool:
     """Whether memory runs (N, spatial…, C) and not also (N, C, spatial…)."""
-    shape = array.shape
-    return (len(shape) > 2 and not array.flags.c_contiguous
-            and same_order(shape, array.strides, channels_last_strides(shape), array.itemsize))
+    rank = array.ndim
+    return (rank > 2 and not array.flags.c_contiguous
+            and bool(array.transpose(0, *range(2, rank), 1).flags.c_contiguous))
 
 
 def empty(shape: tuple[int, ...], channels_last: bool) -> np.ndarray:
@@ -82,7 +75,6 @@ def strided(shape: tuple[int, ...], strides: tuple[int, ...] | None = None, dtyp
     """A memory descriptor with these strides in elements (plain order if None)."""
     out = c_void_p()
     strides = contiguous_strides(shape) if strides is None else strides
-    # oneDNN reads the stride of an axis of length 1 when it matches layouts: give the one of its plain neighbour.
     loaded().call("dnnl_memory_desc_create_with_strides", byref(out), len(shape), lib.dims(shape), dtype, lib.dims(strides))
     return out
 
@@ -113,6 +105,21 @@ def plain_strides(md: c_void_p, rank: int) -> tuple[int, ...] | None:
     found = ctypes.POINTER(ctypes.c_int64)()
     loaded().call("dnnl_memory_desc_query", md, lib.QUERY_STRIDES, byref(found))
     return tuple(found[i] for i in range(rank))
+
+
+def ordered(array: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The array in one of the two orders we read in place, copied if it is in neither, and whether it is channels-last."""
+    if array.flags.c_contiguous:
+        return array, False
+    rank = array.ndim
+    if rank > 2 and array.transpose(0, *range(2, rank), 1).flags.c_contiguous:
+        return array, True
+    return np.ascontiguousarray(array), False
+
+
+def described(shape: tuple[int, ...], channels_last: bool) -> c_void_p:
+    """The memory descriptor of an array of one of the two orders."""
+    return strided(shape, channels_last_strides(shape) if channels_last else None)
 
 
 def loaded() -> Any:

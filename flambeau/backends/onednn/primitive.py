@@ -14,10 +14,50 @@ import numpy as np
 
 from flambeau.backends import threads
 from flambeau.backends.onednn import library as lib
-from flambeau.backends.onednn.memory import loaded, pointer, size_of
+from flambeau.backends.onednn.memory import equal, loaded, pointer, size_of
 
 _local = threading.local()
 _ALIGNMENT = 64
+
+
+class Unsupported(RuntimeError):
+    """oneDNN has no (fast) kernel for these shapes; the op's own body should run."""
+
+
+class Workspace:
+    """Memory for reordered operands during one call: `with Workspace() as space: space.take(converter, array)`.
+
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: list[np.ndarray] = []
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.clear()
+
+    def reserve(self, size: int) -> int:
+        """Address of `size` bytes."""
+        buffer = np.empty(size + _ALIGNMENT, np.uint8)
+        self._held.append(buffer)
+        return -(-pointer(buffer) // _ALIGNMENT) * _ALIGNMENT
+
+    def hold(self, array: np.ndarray) -> int:
+        """Address of an array, which stays alive until the end of the call."""
+        self._held.append(array)
+        return pointer(array)
+
+    def take(self, converter: Converter | None, array: np.ndarray) -> int:
+        """Address of the array's values in the order the primitive wants: its own memory if no converter is needed."""
+        if converter is None:
+            return self.hold(array)
+        address = self.reserve(converter.size)
+        converter.run(pointer(array), address)
+        return address
 
 
 def scratchpad(size: int) -> int:
@@ -120,6 +160,29 @@ def description_of(name: str, create: Sequence[Any], hint: Primitive | None = No
     return out
 
 
+class Converter:
+    """A reorder between the caller's layout of an argument and the one a primitive wants."""
+
+    __slots__ = ("run", "size", "_primitive", "__weakref__")
+
+    def __init__(self, source: c_void_p, target: c_void_p, size: int):
+        self._primitive = Primitive("reorder", [source, target], [lib.ARG_SRC, lib.ARG_DST])
+        self.run = self._primitive.run
+        self.size = size
+
+    @classmethod
+    def into(cls, primitive: Primitive, argument: int, given: c_void_p) -> Converter | None:
+        """From the caller's layout to the primitive's; None if they are the same."""
+        wanted = primitive.descriptions[argument]
+        return None if equal(given, wanted) else cls(given, wanted, size_of(wanted))
+
+    @classmethod
+    def out_of(cls, primitive: Primitive, argument: int, wanted: c_void_p) -> Converter | None:
+        """From the primitive's layout to the caller's; `size` is that of the primitive's."""
+        made = primitive.descriptions[argument]
+        return None if equal(made, wanted) else cls(made, wanted, size_of(made))
+
+
 class Cache:
     """A dictionary from a call's signature to what was built for it; the oldest entry leaves when it is full."""
 
@@ -134,7 +197,10 @@ class Cache:
             return self.entries[key]
         except KeyError:
             pass
-        made = self.build(*key)
+        try:
+            made = self.build(*key)
+        except lib.OneDNNError as error:
+            raise Unsupported(str(error)) from error
         with self.lock:
             if len(self.entries) >= self.capacity:
                 self.entries.pop(next(iter(self.entries)))
