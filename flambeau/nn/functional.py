@@ -12,8 +12,7 @@ from flambeau.ops.activation import (
 )
 from flambeau.ops.classification import (
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, linear_cross_entropy, multi_margin_loss,
-    multilabel_margin_loss,
-    multilabel_soft_margin_loss, nll_loss,
+    multilabel_margin_loss, multilabel_soft_margin_loss, nll_loss,
 )
 from flambeau.ops.convolution import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,

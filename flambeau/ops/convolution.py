@@ -66,10 +66,14 @@ def transposed_convolution(y: Any, w: Any, bias: Any, *, stride: Sizes, padding:
     return out
 
 
-@primitive("weight_gradient", grad_name="ConvolutionBackward0")
+@primitive("weight_gradient", outputs=2, grad_name="ConvolutionBackward0")
 @in_float32
-def weight_gradient(x: Any, y: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, kernel: Sizes) -> Any:
-    """The adjoint in the weight: (N, C, *size), (N, O, *positions) -> (O, C/groups, *kernel)."""
+def weight_gradient(x: Any, y: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, kernel: Sizes,
+                    want_bias: bool) -> Any:
+    """The adjoint in weight and bias: (N, C, *size), (N, O, *positions) -> (O, C/groups, *kernel), (O,).
+
+    Without `want_bias` the second result is empty.
+    """
     count = y.shape[2:]
     # What lies beyond the last window is never looked at: the stride did not divide the room.
     x = padded(x, padding)[(..., *(
@@ -82,7 +86,8 @@ def weight_gradient(x: Any, y: Any, *, stride: Sizes, padding: Pairs, dilation: 
         values = y[part].reshape(-1, groups, outputs // groups, math.prod(count))
         for g in range(groups):
             out[g] += np.tensordot(values[:, g], seen[:, g], ((0, 2), (0, 2)))
-    return out.reshape(outputs, channels // groups, *kernel)
+    bias = y.sum((0, *range(2, y.ndim))) if want_bias else np.empty(0, y.dtype)
+    return out.reshape(outputs, channels // groups, *kernel), bias
 
 
 def columns(image: np.ndarray, kernel: Sizes, stride: Sizes, dilation: Sizes, groups: int) -> np.ndarray:
@@ -104,48 +109,45 @@ def chunks(samples: int, bytes_per_sample: int) -> list[slice]:
 # ---- their derivatives: each in terms of the other two -----------------------------------------
 
 
-def image_gradient(grad: Tensor, w: Tensor, shapes: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor:
-    """The derivative of `convolution` in its image."""
-    return hide(transposed_convolution(
-        grad, conj(w), None, stride=stride, padding=padding, dilation=dilation, groups=groups, size=shapes[0][2:]), grad)
+@convolution.vjp
+def convolution_vjp(grad: Tensor, x: Tensor, w: Tensor, needs: Any, stride: Sizes, padding: Pairs, dilation: Sizes,
+                    groups: int) -> Any:
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    dx = dw = db = None
+    if needs[0]:
+        dx = hide(transposed_convolution(grad, conj(w), None, size=x._array.shape[2:], **how), grad, x)
+    if needs[1]:
+        dw, db = weight_gradient(conj(x), grad, kernel=w._array.shape[2:], want_bias=needs[2], **how)
+    elif needs[2]:
+        db = channel_sum(grad)
+    return dx, dw, db if needs[2] else None
 
 
-def kernel_gradient(grad: Tensor, x: Tensor, shapes: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor:
-    """The derivative of `convolution` in its weight."""
-    return weight_gradient(
-        conj(x), grad, stride=stride, padding=padding, dilation=dilation, groups=groups, kernel=shapes[1][2:])
+@transposed_convolution.vjp
+def transposed_convolution_vjp(grad: Tensor, y: Tensor, w: Tensor, needs: Any, stride: Sizes, padding: Pairs, dilation: Sizes,
+                               groups: int) -> Any:
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    dy = dw = None
+    if needs[0]:
+        dy = cropped(hide(convolution(grad, conj(w), None, **how), grad, y), y._array.shape)
+    if needs[1]:
+        dw = weight_gradient(grad, conj(y), kernel=w._array.shape[2:], want_bias=False, **how)[0]
+    return dy, dw, channel_sum(grad) if needs[2] else None
 
 
-def convolved(grad: Tensor, w: Tensor, shapes: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor:
-    """The derivative of `transposed_convolution` in its first input."""
-    out = convolution(grad, conj(w), None, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return cropped(hide(out, grad), shapes[0])
-
-
-def transposed_kernel_gradient(grad: Tensor, y: Tensor, shapes: Any, stride: Any, padding: Any, dilation: Any,
-                               groups: Any) -> Tensor:
-    """The derivative of `transposed_convolution` in its weight."""
-    return weight_gradient(
-        grad, conj(y), stride=stride, padding=padding, dilation=dilation, groups=groups, kernel=shapes[1][2:])
-
-
-def weight_gradient_in_image(grad: Tensor, y: Tensor, shapes: Any, stride: Any, padding: Any, dilation: Any,
-                             groups: Any) -> Tensor:
-    """The derivative of `weight_gradient` in its image; the incoming gradient has the weight's shape."""
-    return hide(transposed_convolution(
-        conj(y), grad, None, stride=stride, padding=padding, dilation=dilation, groups=groups, size=shapes[0][2:]), y)
-
-
-def weight_gradient_in_output(grad: Tensor, x: Tensor, shapes: Any, stride: Any, padding: Any, dilation: Any,
-                              groups: Any) -> Tensor:
-    """The derivative of `weight_gradient` in its second input."""
-    out = convolution(conj(x), grad, None, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return cropped(hide(out, x), shapes[1])
-
-
-def cropped(out: Tensor, shape: Sizes) -> Tensor:
-    """Without the positions that an output padding as large as the stride made room for."""
-    return out if out._array.shape == shape else out[(..., *(slice(0, n) for n in shape[2:]))]
+@weight_gradient.vjp
+def weight_gradient_vjp(grad: Any, x: Tensor, y: Tensor, needs: Any, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int,
+                        want_bias: bool) -> Any:
+    of_weight, of_bias = grad                                           # shaped like the weight, like the bias
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    dx = dy = None
+    if needs[0]:
+        dx = hide(transposed_convolution(conj(y), of_weight, None, size=x._array.shape[2:], **how), y, x)
+    if needs[1]:
+        dy = cropped(hide(convolution(conj(x), of_weight, None, **how), y, x), y._array.shape)
+        if want_bias:
+            dy = dy + of_bias.reshape(1, -1, *(1,) * (y.ndim - 2))
+    return dx, dy
 
 
 def channel_sum(grad: Tensor) -> Tensor:
@@ -153,9 +155,12 @@ def channel_sum(grad: Tensor) -> Tensor:
     return grad.sum(dim=(0, *range(2, grad.ndim)))
 
 
-convolution.vjp(x=image_gradient, w=kernel_gradient, bias=channel_sum)
-transposed_convolution.vjp(y=convolved, w=transposed_kernel_gradient, bias=channel_sum)
-weight_gradient.vjp(x=weight_gradient_in_image, y=weight_gradient_in_output)
+def cropped(out: Tensor, shape: Sizes) -> Tensor:
+    """Without the positions that an output padding as large as the stride made room for."""
+    for axis in range(2, len(shape)):
+        if out._array.shape[axis] != shape[axis]:
+            out = out.narrow(axis, 0, shape[axis])
+    return out
 
 
 # ---- the public functions ----------------------------------------------------------------------

@@ -130,7 +130,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     n = len(lead)
     split = input.reshape(*lead, c // (r * r), r, r, h, w)
     order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return split.permute(order).reshape(*lead, c // (r * r), h * r, w * r)
+    return unshared(split.permute(order).reshape(*lead, c // (r * r), h * r, w * r))
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -148,7 +148,12 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     n = len(lead)
     split = input.reshape(*lead, c, h // r, r, w // r, r)
     order = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return split.permute(order).reshape(*lead, c * r * r, h // r, w // r)
+    return unshared(split.permute(order).reshape(*lead, c * r * r, h // r, w // r))
+
+
+def unshared(result: Tensor) -> Tensor:
+    """A copy where rearranging moved nothing and left a view of the input."""
+    return result if result._base is None else result.clone()
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -162,9 +167,8 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     if groups <= 0 or channels % groups:
         raise RuntimeError(f"channel_shuffle: number of channels must be divisible by groups, got {channels} channels and {groups} groups")
     shape = input.shape
-    if input._array.size == 0:
-        return input.clone()
-    return input.reshape(shape[0], groups, channels // groups, -1).transpose(1, 2).reshape(shape)
+    split = input.reshape(shape[0], groups, channels // groups, math.prod(shape[2:]))
+    return unshared(split.transpose(1, 2).reshape(shape))
 
 
 def native_channel_shuffle(input: Tensor, groups: int) -> Tensor:

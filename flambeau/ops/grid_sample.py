@@ -47,7 +47,7 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
         points = [inside(p, n, padding_mode, align_corners) for p, n in zip(points, size)]
     if mode == "nearest":
         # Rounding has derivative 0, which the grid must receive.
-        return weighted_sum(input, [[(rounded(p), 1 + p.round() * 0)] for p in points], size)
+        return weighted_sum(input, [[(np.rint(p._array), p * 0 + 1)] for p in points], size)
     return weighted_sum(input, [two_neighbours(p) for p in points], size)
 
 
@@ -88,10 +88,6 @@ def weighted_sum(input: Tensor, neighbours: list[list[Neighbour]], size: Any) ->
         part = gather_planes(input, wrap(flat[:, None])) * weight.unsqueeze(1)
         out = part if out is None else out + part
     return out
-
-
-def rounded(point: Tensor) -> np.ndarray:
-    return np.rint(point._array)
 
 
 def two_neighbours(point: Tensor) -> list[Neighbour]:

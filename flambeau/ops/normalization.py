@@ -184,6 +184,15 @@ def fixed_norm(input: Tensor, running_mean: Tensor, running_var: Tensor, weight:
     return hide(channel_affine(input, as_channels(scale, ndim), as_channels(shift, ndim)), input)
 
 
+def untouched(input: Tensor, weight: Any, bias: Any) -> Tensor:
+    """The result for an empty batch; weight and bias receive zero gradients, statistics stay."""
+    out = input.clone()
+    for t, join in ((weight, Tensor.mul), (bias, Tensor.add)):
+        if t is not None and t._array.size:
+            out = join(out, t.select(0, 0))
+    return out
+
+
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
                bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """Each channel with mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe & Szegedy 2015).
@@ -192,6 +201,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     move by `momentum`; otherwise the running ones are used.
     Raises: ValueError for a batch with one value per channel in training; RuntimeError when channels do not fit.
     """
+    if isinstance(input, Tensor) and input._array.size == 0:
+        return untouched(input, weight, bias)
     channels = check_channels(
         "batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
@@ -331,3 +342,31 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         squares = squares.reshape(shape[0], 1, shape[1], shape[2], -1)
         means = avg_pool3d(pad(squares, (0, 0, 0, 0, before, after)), (size, 1, 1), stride=1)
     return input / means.reshape(shape).mul(alpha).add(k).pow(beta)
+
+
+# ---- under the names of `flambeau.*`, where arguments come in another order ----------------------
+
+
+def raw_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
+                   running_var: Tensor | None, training: bool, momentum: float, eps: float, cudnn_enabled: bool = False) -> Tensor:
+    """`nn.functional.batch_norm` with weight and bias first; `cudnn_enabled` is ignored."""
+    return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def raw_instance_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
+                      running_var: Tensor | None, use_input_stats: bool, momentum: float, eps: float,
+                      cudnn_enabled: bool = False) -> Tensor:
+    """`nn.functional.instance_norm` with weight and bias first; `cudnn_enabled` is ignored."""
+    return instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+
+
+def raw_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+                   eps: float = 1e-5, cudnn_enable: bool = True) -> Tensor:
+    """`nn.functional.layer_norm`; `cudnn_enable` is ignored."""
+    return layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+def raw_group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5,
+                   cudnn_enabled: bool = True) -> Tensor:
+    """`nn.functional.group_norm`; `cudnn_enabled` is ignored."""
+    return group_norm(input, num_groups, weight, bias, eps)

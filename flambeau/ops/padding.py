@@ -12,7 +12,7 @@ from flambeau.ops import sliding
 from flambeau.ops.resampling import resample
 from flambeau.ops.sliding import Pairs, hide, shape_text
 
-__all__ = ["pad"]
+__all__ = ["constant_pad_nd", "pad"]
 
 # Ranks that each number of padded dimensions allows in the modes that look at neighbours.
 _RANKS = {1: (2, 3), 2: (3, 4), 3: (4, 5)}
@@ -80,3 +80,11 @@ def check_reach(mode: str, x: np.ndarray, size: Any, pairs: Pairs) -> None:
                 f"pad: mode circular: padding value causes wrapping around more than once: padding ({before}, {after}) at a "
                 f"dimension of size {n} of input {shape_text(x)}"
             )
+
+
+def constant_pad_nd(input: Tensor, pad: Any, value: float = 0) -> Tensor:
+    """`nn.functional.pad` in mode "constant"."""
+    return _pad(input, pad, "constant", value)
+
+
+_pad = pad  # the name is an argument above

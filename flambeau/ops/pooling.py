@@ -86,7 +86,7 @@ def divisors(size: Sizes, count: Sizes, kernel: Sizes, stride: Sizes, padding: S
 def divide(values: np.ndarray, by: Any) -> np.ndarray:
     """Quotient in the type of `values`; integers are cut towards zero, as in C."""
     if values.dtype.kind in "iu":
-        return (np.abs(values) // by * np.sign(values)).astype(values.dtype)
+        return (np.abs(values) // np.abs(by) * (np.sign(values) * np.sign(by))).astype(values.dtype)
     values /= by if isinstance(by, int) else by.astype(values.dtype)
     return values
 

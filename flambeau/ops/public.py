@@ -31,7 +31,8 @@ OUT: dict[str, str] = {
     "norms": "logsumexp renorm",
     "matmul": "matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron outer:ger",
     "masking": "masked_select",
-    "gathering": "index_select index_add index_copy gather scatter scatter_add take take_along_dim",
+    "gathering": "index_select index_add index_copy take",
+    "scattering": "gather scatter scatter_add scatter_reduce index_reduce take_along_dim",
     "joining": "cat cat:concat cat:concatenate stack",
 }
 
@@ -62,6 +63,15 @@ PUBLIC: dict[str, str] = {
         raw_dropout:dropout raw_dropout_:dropout_ raw_feature_dropout:feature_dropout raw_feature_dropout_:feature_dropout_
         raw_alpha_dropout:alpha_dropout raw_alpha_dropout_:alpha_dropout_ native_dropout
         raw_feature_alpha_dropout:feature_alpha_dropout raw_feature_alpha_dropout_:feature_alpha_dropout_""",
+    "convolution": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    "pooling": "avg_pool1d adaptive_avg_pool1d",
+    "pooling_max": """
+        max_pool1d max_pool2d max_pool3d max_pool1d_with_indices adaptive_max_pool1d_with_indices:adaptive_max_pool1d""",
+    "normalization": """
+        raw_batch_norm:batch_norm raw_instance_norm:instance_norm raw_layer_norm:layer_norm raw_group_norm:group_norm rms_norm""",
+    "padding": "constant_pad_nd",
+    "folding": "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle",
+    "distance": "cdist cosine_similarity pairwise_distance pdist",
 }
 
 

@@ -49,8 +49,9 @@ def replicated(position: np.ndarray, size: int) -> np.ndarray:
 
 
 def wrapped(position: np.ndarray, size: int) -> np.ndarray:
-    """Round and round."""
-    return position % size
+    """Round and round what is left of the input where the padding at one side is negative."""
+    first, last = max(position[0], 0), min(position[-1] + 1, size)
+    return first + (position - first) % (last - first)
 
 
 _PADDINGS: dict[str, Any] = {"reflect": reflected, "replicate": replicated, "circular": wrapped}
@@ -129,9 +130,9 @@ def antialiased(size: int, out: int, step: Any, kind: str, real: Any) -> Taps:
 @primitive("resample")
 @in_float32
 def resample(x: Any, *, plan: tuple[Any, ...]) -> Any:
-    """The plan's maps applied to the last dimensions."""
+    """The plan's maps applied to the last dimensions, the last one first. Bytes are rounded after each, as in PyTorch."""
     kind = x.dtype
-    for axis, how in enumerate(plan, x.ndim - len(plan)):
+    for axis, how in reversed(list(enumerate(plan, x.ndim - len(plan)))):
         positions, weights = taps(x.shape[axis], how, kind == np.float64)
         if weights is None:
             x = np.take(x, positions[:, 0], axis)
@@ -141,9 +142,7 @@ def resample(x: Any, *, plan: tuple[Any, ...]) -> Any:
         for tap in range(positions.shape[1]):
             part = np.take(x, positions[:, tap], axis) * weights[:, tap].reshape(along)
             out = part if out is None else np.add(out, part, out=out)
-        x = out
-    if kind == np.uint8 and x.dtype != kind:
-        x = np.clip(np.floor(x + np.float32(0.5)), 0, 255).astype(kind)
+        x = out if kind != np.uint8 else np.clip(np.floor(out + np.float32(0.5)), 0, 255).astype(kind)
     return x
 
 
@@ -152,7 +151,7 @@ def resample(x: Any, *, plan: tuple[Any, ...]) -> Any:
 def resample_backward(grad: Any, *, plan: tuple[Any, ...], size: Sizes) -> Any:
     """The adjoint of `resample`: gradients added up where values came from."""
     double = grad.dtype == np.float64
-    for axis, (how, n) in reversed(list(enumerate(zip(plan, size), grad.ndim - len(plan)))):
+    for axis, (how, n) in enumerate(zip(plan, size), grad.ndim - len(plan)):
         positions, weights = taps(n, how, double)
         along = (-1,) + (1,) * (grad.ndim - axis - 1)
         out = np.zeros((*grad.shape[:axis], n, *grad.shape[axis + 1:]), grad.dtype)
