@@ -385,13 +385,13 @@ def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None =
 @primitive("bernoulli")
 def _bernoulli(p: Any, *, generator: Any) -> Any:
     """Ones with the probability each element gives."""
-    return distributions.bernoulli_each(generator, np.ascontiguousarray(p)).astype(p.dtype)
+    return distributions.bernoulli_each(generator, np.asarray(p, order="C")).astype(p.dtype)
 
 
 @primitive("poisson")
 def _poisson(rate: Any, *, generator: Any) -> Any:
     """Poisson counts."""
-    return distributions.poisson(generator, np.ascontiguousarray(rate))
+    return distributions.poisson(generator, np.asarray(rate, order="C"))
 
 
 @primitive("normal", grad_name="NormalBackward1")
