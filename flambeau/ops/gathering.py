@@ -1,4 +1,4 @@
-"""Index tensors along a dimension: `gather`, `scatter`, `index_select`, `index_add`, `take` and their relatives."""
+"""Index tensors along a dimension: `index_select`, `index_add`, `index_copy`, `index_fill`; flat: `take`, `put`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,15 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, wrap, wrap_dim
 from flambeau.ops.indexing import number_as
-from flambeau.ops.indexing_kernels import add_at, add_rows, both, dimension_error, writer
-from flambeau.ops.masking import common_shape
+from flambeau.ops.indexing_kernels import add_at, add_rows, at_least_1d, both, dimension_error, writer, zeros
 from flambeau.ops.pointwise import mul, zero_of
-from flambeau.ops.shape import _expand, reshape
-
-
-def _zeros(shape: Any, like: Tensor) -> Tensor:
-    return wrap(np.zeros(shape, like._array.dtype))
-
+from flambeau.ops.shape import reshape
 
 def _check_index(name: str, index: Any) -> None:
     if not isinstance(index, Tensor):
         raise TypeError(f"{name}(): argument 'index' (position 2) must be Tensor, not {type(index).__name__}")
     if index._array.dtype not in (np.int64, np.int32):
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
-
-
-def _check_types(name: str, x: Tensor, source: Tensor) -> None:
-    if x._array.dtype != source._array.dtype:
-        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {scalar_name(x._array.dtype)} and "
-                           f"{scalar_name(source._array.dtype)}")
 
 
 # ---- index_select and the ops that write along it ----------------------------------------------------
@@ -44,16 +32,11 @@ def _rows(index: Any) -> Any:
     return index.reshape(-1)
 
 
-def _at_least_1d(x: Any) -> Any:
-    """A 0-d array as a vector of one element that shares its memory."""
-    return x.reshape(1) if x.ndim == 0 else x
-
-
 @primitive("index_select")
 def _index_select(x: Any, index: Any, *, dim: int) -> Any:
     """The entries of a dimension listed in `index`; a 0-d tensor stays 0-d."""
     try:
-        made = np.take(_at_least_1d(x), _rows(index), axis=dim)
+        made = np.take(at_least_1d(x), _rows(index), axis=dim)
     except IndexError:
         raise IndexError("index out of range in self") from None
     return made.reshape(()) if x.ndim == 0 and made.size == 1 else made
@@ -61,7 +44,7 @@ def _index_select(x: Any, index: Any, *, dim: int) -> Any:
 
 @_index_select.vjp
 def _index_select_vjp(grad: Tensor, index: Tensor, dim: int, shapes: Any) -> Any:
-    return _index_add(_zeros(shapes[0], grad), index, grad, dim=dim), None
+    return _index_add(zeros(shapes[0], grad), index, grad, dim=dim), None
 
 
 def index_select(input: Tensor, dim: Any, index: Tensor) -> Tensor:
@@ -84,7 +67,7 @@ def index_select(input: Tensor, dim: Any, index: Tensor) -> Tensor:
 @writer("index_add")
 def _index_add(x: Any, index: Any, source: Any, *, dim: int) -> None:
     try:
-        add_at(_at_least_1d(x), (dim,), (_rows(index),), _at_least_1d(source))
+        add_at(at_least_1d(x), (dim,), (_rows(index),), at_least_1d(source))
     except IndexError:
         raise IndexError("index out of range in self") from None
 
@@ -95,7 +78,7 @@ def _index_add_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any, shapes: An
     return grad, None, source
 
 
-def _check_along(name: str, input: Tensor, dim: Any, index: Tensor, source: Tensor) -> int:
+def check_along(name: str, input: Tensor, dim: Any, index: Tensor, source: Tensor) -> int:
     """The checks of index_add and index_copy: one entry of `source` per index, other sizes equal."""
     _check_index(name, index)
     dim = wrap_dim(dim, input._array.ndim)
@@ -125,7 +108,7 @@ def _index_add_form(apply: Any, input: Tensor, dim: Any, index: Tensor, source: 
     if input._array.dtype != source._array.dtype:
         raise RuntimeError(f"index_add_(): self ({scalar_name(input._array.dtype)}) and source ({scalar_name(source._array.dtype)}) "
                            "must have the same scalar type")
-    dim = _check_along("index_add", input, dim, index, source)
+    dim = check_along("index_add", input, dim, index, source)
     if alpha != 1:
         if isinstance(alpha, float) and input._array.dtype.kind in "biu":
             raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
@@ -135,7 +118,7 @@ def _index_add_form(apply: Any, input: Tensor, dim: Any, index: Tensor, source: 
 
 @writer("index_copy")
 def _index_copy(x: Any, index: Any, source: Any, *, dim: int) -> None:
-    _at_least_1d(x)[_prefix(dim, _rows(index))] = _at_least_1d(source)
+    at_least_1d(x)[_prefix(dim, _rows(index))] = at_least_1d(source)
 
 
 @_index_copy.vjp
@@ -152,20 +135,22 @@ def _index_copy_form(apply: Any, input: Tensor, dim: Any, index: Tensor, source:
     if input._array.dtype != source._array.dtype:
         raise RuntimeError("index_copy_(): self and source expected to have the same dtype, but got (self) "
                            f"{scalar_name(input._array.dtype)} and (source) {scalar_name(source._array.dtype)}")
-    dim = _check_along("index_copy", input, dim, index, source)
+    dim = check_along("index_copy", input, dim, index, source)
     return apply(_index_copy, input, index, source, dim=dim)
 
 
 @writer("index_fill")
 def _index_fill(x: Any, index: Any, value: Any, *, dim: int) -> None:
-    _at_least_1d(x)[_prefix(dim, _rows(index))] = value
+    at_least_1d(x)[_prefix(dim, _rows(index))] = value
 
 
 @_index_fill.vjp
 def _index_fill_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any) -> Any:
     old = _index_fill(grad, index, zero_of(grad), dim=dim) if needs[0] else None
-    value = _index_select(grad, index, dim=dim).sum() if needs[2] else None
-    return old, None, value
+    if not needs[2]:
+        return old, None, None
+    once = wrap(np.unique(index._array))  # a position listed twice holds the value once
+    return old, None, _index_select(grad, once, dim=dim).sum()
 
 
 def _index_fill_form(apply: Any, input: Tensor, dim: Any, index: Tensor, value: Any) -> Tensor:
@@ -192,186 +177,7 @@ index_add, index_add_ = both("index_add", _index_add_form)
 index_copy, index_copy_ = both("index_copy", _index_copy_form)
 index_fill, index_fill_ = both("index_fill", _index_fill_form)
 
-# ---- gather and scatter --------------------------------------------------------------------------------
-
-
-def _within(x: Any, index: Any, dim: int) -> Any:
-    """The part of `x` that an index of smaller shape addresses: all of `dim`, the beginning of the others."""
-    return x[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))]
-
-
-def _range_error(index: Any, dim: int, size: int) -> RuntimeError:
-    bad = index[(index < 0) | (index >= size)].reshape(-1)
-    return RuntimeError(f"index {bad[0] if bad.size else ''} is out of bounds for dimension {dim} with size {size}")
-
-
-@primitive("gather")
-def _gather(x: Any, index: Any, *, dim: int) -> Any:
-    """out[i][j] = x[index[i][j]][j] for dim 0."""
-    source, where = _at_least_1d(x), _at_least_1d(index)
-    if not where.size:
-        return np.empty(index.shape, x.dtype)
-    return np.take_along_axis(_within(source, where, dim), where, dim).reshape(index.shape)
-
-
-@_gather.vjp
-def _gather_vjp(grad: Tensor, index: Tensor, dim: int, shapes: Any) -> Any:
-    return _scatter_add(_zeros(shapes[0], grad), index, grad, dim=dim), None
-
-
-def _check_gather(name: str, x: Tensor, dim: Any, index: Any, source: Tensor | None) -> int:
-    """The checks shared by gather and the scatters. RuntimeError for shapes or positions that do not fit."""
-    if not isinstance(index, Tensor):
-        raise TypeError(f"{name}(): argument 'index' (position 3) must be Tensor, not {type(index).__name__}")
-    dim = wrap_dim(dim, x._array.ndim)
-    array = index._array
-    if array.dtype not in (np.int64, np.int32):
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
-    if not array.size:
-        return dim
-    shape, wanted = x._array.shape or (1,), array.shape or (1,)
-    if len(shape) != len(wanted):
-        raise RuntimeError(f"Index tensor must have the same number of dimensions as {'input' if source is None else 'self'} tensor")
-    if any(n > m for d, (n, m) in enumerate(zip(wanted, shape, strict=True)) if d != dim):
-        if source is None and name == "gather":
-            raise RuntimeError(f"Size does not match at dimension {_first_larger(wanted, shape, dim)} expected index "
-                               f"{list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim}")
-        raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim}")
-    if source is not None:
-        have = source._array.shape or (1,)
-        if len(have) != len(wanted):
-            raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
-        if any(n > m for n, m in zip(wanted, have, strict=True)):
-            raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim} and "
-                               f"to be no larger size than src {list(have)}")
-    if array.min() < 0 or array.max() >= shape[dim]:
-        raise _range_error(array, dim, shape[dim])
-    return dim
-
-
-def _first_larger(wanted: Any, shape: Any, dim: int) -> int:
-    return next(d for d, (n, m) in enumerate(zip(wanted, shape, strict=True)) if d != dim and n > m)
-
-
-def gather(input: Tensor, dim: Any, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
-    """Values picked along `dim`: out[i][j] = input[index[i][j]][j] for dim 0. The result has the shape of `index`.
-
-    RuntimeError when `index` is larger than the input in another dimension or points outside.
-    """
-    return _gather(input, index, dim=_check_gather("gather", input, dim, index, None))
-
-
-@writer("scatter")
-def _scatter(x: Any, index: Any, source: Any, *, dim: int) -> None:
-    target, where = _at_least_1d(x), _at_least_1d(index)
-    if not where.size:
-        return
-    values = source if source.ndim == 0 else source[tuple(slice(n) for n in where.shape)]
-    np.put_along_axis(_within(target, where, dim), where.astype(np.int64, copy=False), values, dim)
-
-
-@_scatter.vjp
-def _scatter_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any, shapes: Any) -> Any:
-    old = _scatter(grad, index, zero_of(grad), dim=dim) if needs[0] else None
-    return old, None, _source_grad(grad, index, dim, shapes[2]) if needs[2] else None
-
-
-def _source_grad(grad: Tensor, index: Tensor, dim: int, shape: Any) -> Tensor:
-    """What a scatter's source receives: the gradient where it went, zeros in the part the index does not reach."""
-    found = _gather(grad, index, dim=dim)
-    return found if found._array.shape == shape else _corner(found, shape=shape)
-
-
-@primitive("scatter_source_grad")
-def _corner(grad: Any, *, shape: Any) -> Any:
-    """Zeros of `shape` with the gradient in the corner where all indices are small."""
-    if grad.size == 1 and not shape:
-        return grad.reshape(())
-    out = np.zeros(shape, grad.dtype)
-    out[tuple(slice(n) for n in grad.shape)] = grad
-    return out
-
-
-@_corner.vjp
-def _corner_vjp(grad: Tensor, shapes: Any) -> Any:
-    return reshape(grad[tuple(slice(n) for n in shapes[0])], shapes[0])
-
-
-@writer("scatter_add")
-def _scatter_add(x: Any, index: Any, source: Any, *, dim: int) -> None:
-    target, where = _at_least_1d(x), _at_least_1d(index)
-    if not where.size:
-        return
-    values = _at_least_1d(source)[tuple(slice(n) for n in where.shape)]
-    positions = scattered_positions(target.shape, where, dim)
-    if target.flags.c_contiguous:
-        add_rows(target.reshape(-1, 1), positions, values.reshape(-1, 1))
-    else:
-        sums = np.zeros((target.size, 1), target.dtype)
-        add_rows(sums, positions, values.reshape(-1, 1))
-        target += sums.reshape(target.shape)
-
-
-def scattered_positions(shape: Any, index: Any, dim: int) -> np.ndarray:
-    """Where a scatter writes, as positions in the flattened target."""
-    strides = [1] * len(shape)
-    for d in range(len(shape) - 2, -1, -1):
-        strides[d] = strides[d + 1] * shape[d + 1]
-    flat: Any = index.astype(np.int64, copy=False) * strides[dim]
-    for d, n in enumerate(index.shape):
-        if d != dim:
-            flat = flat + (np.arange(n) * strides[d]).reshape((-1,) + (1,) * (len(shape) - d - 1))
-    return flat.reshape(-1)
-
-
-@_scatter_add.vjp
-def _scatter_add_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any, shapes: Any) -> Any:
-    return grad, None, _source_grad(grad, index, dim, shapes[2]) if needs[2] else None
-
-
-def _scatter_add_form(apply: Any, input: Tensor, dim: Any, index: Tensor, src: Tensor) -> Tensor:
-    """`src` added at positions along `dim`: out[index[i][j]][j] += src[i][j] for dim 0."""
-    dim = _check_gather("scatter", input, dim, index, src)
-    _check_types("scatter", input, src)
-    return apply(_scatter_add, input, index, src, dim=dim)
-
-
-def _scatter_form(apply: Any, input: Tensor, dim: Any, index: Tensor, src: Any = None, value: Any = None, *,
-                  reduce: str | None = None) -> Tensor:
-    """`src` (a tensor or a number) written at positions along `dim`; `reduce` "add" or "multiply" combines instead."""
-    source = value if src is None else src
-    if not isinstance(source, Tensor):
-        number = wrap(number_as(source, input._array.dtype))
-        dim = _check_gather("scatter", input, dim, index, None)
-        if reduce is None:
-            return apply(_scatter, input, index, number, dim=dim)
-        source = _expand(number, shape=index._array.shape)
-    else:
-        dim = _check_gather("scatter", input, dim, index, source)
-        _check_types("scatter", input, source)
-        if reduce is None:
-            return apply(_scatter, input, index, source, dim=dim)
-    if reduce == "add":
-        return apply(_scatter_add, input, index, source, dim=dim)
-    if reduce == "multiply":
-        return apply(_scatter_multiply, input, index, source, dim=dim)
-    raise RuntimeError("reduce argument must be either add or multiply.")
-
-
-@writer("scatter_multiply", no_gradient="PyTorch defines none: use scatter_reduce with \"prod\"")
-def _scatter_multiply(x: Any, index: Any, source: Any, *, dim: int) -> None:
-    target, where = _at_least_1d(x), _at_least_1d(index)
-    if where.size:
-        values = _at_least_1d(source)[tuple(slice(n) for n in where.shape)]
-        made = np.ascontiguousarray(target)
-        np.multiply.at(made.reshape(-1), scattered_positions(target.shape, where, dim), values.reshape(-1))
-        target[...] = made
-
-
-scatter, scatter_ = both("scatter", _scatter_form)
-scatter_add, scatter_add_ = both("scatter_add", _scatter_add_form)
-
-# ---- flat positions -----------------------------------------------------------------------------------
+# ---- positions in the flattened tensor -----------------------------------------------------------------
 
 
 @primitive("take")
@@ -384,7 +190,7 @@ def _take(x: Any, index: Any) -> Any:
 
 @_take.vjp
 def _take_vjp(grad: Tensor, index: Tensor, shapes: Any) -> Any:
-    return _put(_zeros(shapes[0], grad), index, grad, accumulate=True), None
+    return _put(zeros(shapes[0], grad), index, grad, accumulate=True), None
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -419,7 +225,7 @@ def _put(x: Any, index: Any, source: Any, *, accumulate: bool) -> None:
 def _put_vjp(grad: Tensor, index: Tensor, accumulate: bool, needs: Any, shapes: Any) -> Any:
     old = None
     if needs[0]:
-        old = grad if accumulate else _put(grad, index, _zeros(index._array.shape, grad), accumulate=False)
+        old = grad if accumulate else _put(grad, index, zeros(index._array.shape, grad), accumulate=False)
     return old, None, reshape(_take(grad, index), shapes[2]) if needs[2] else None
 
 
@@ -439,25 +245,3 @@ def _put_form(apply: Any, input: Tensor, index: Tensor, source: Tensor, accumula
 
 
 put, put_ = both("put", _put_form)
-
-
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Values at `indices` along `dim`, other dimensions broadcasting; without `dim`, both flattened."""
-    if indices._array.dtype != np.int64:
-        raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {scalar_name(indices._array.dtype)}")
-    if dim is None:
-        return gather(reshape(input, -1), 0, reshape(indices, -1))
-    if input._array.ndim != indices._array.ndim:
-        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
-                           f"{input._array.ndim} dimensions for input, and {indices._array.ndim} dimensions for indices")
-    dim = wrap_dim(dim, input._array.ndim)
-    if input._array.ndim == 0:
-        return gather(input, dim, indices)
-    n, m = list(input._array.shape), list(indices._array.shape)
-    size, wanted = n[dim], m[dim]
-    n[dim] = m[dim] = 1
-    shape = list(common_shape(tuple(n), tuple(m)))
-    input = input.expand(shape[:dim] + [size] + shape[dim + 1 :])
-    indices = indices.expand(shape[:dim] + [wanted] + shape[dim + 1 :])
-    return gather(input, dim, indices)
-

@@ -12,7 +12,7 @@ from flambeau.core import dispatch
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, before, bump, check_overlap, check_writable
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, plain
+from flambeau.core.tensor import Tensor, plain, wrap
 
 HALF_WIDTH = 2  # bytes of float16 and bfloat16, whose sums are taken in float32
 
@@ -82,6 +82,16 @@ def both(name: str, function: Any) -> tuple[Any, Any]:
 def dimension_error(error: IndexError) -> IndexError:
     """NumPy's IndexError in PyTorch's words."""
     return IndexError(re.sub(r"\baxis\b", "dimension", str(error)))
+
+
+def at_least_1d(x: Any) -> Any:
+    """A 0-d array as a vector of one element that shares its memory."""
+    return x.reshape(1) if x.ndim == 0 else x
+
+
+def zeros(shape: Any, like: Tensor) -> Tensor:
+    """Zeros of a shape in the type of another tensor."""
+    return wrap(np.zeros(shape, like._array.dtype))
 
 
 def add_at(out: np.ndarray, dims: tuple[int, ...], indices: Any, values: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from flambeau.core import dtype as dtypes
 from flambeau.core.tensor import Tensor, wrap_dim
 from flambeau.ops.casting import to_dtype
-from flambeau.ops.shape import _rejoin, _restack
+from flambeau.ops.shape import _rejoin, _restack, reshape
 
 
 def _tensors(name: str, tensors: Any) -> list[Tensor]:
@@ -43,9 +43,12 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         if t._array.ndim == 0:
             raise RuntimeError(f"zero-dimensional tensor (at position {position}) cannot be concatenated")
     # A vector without elements fits everywhere: what scripts start accumulating from.
-    kept = [t for t in found if t._array.shape != (0,)] or found[:1]
-    shape = kept[0]._array.shape
+    shape = next((t._array.shape for t in found if t._array.shape != (0,)), (0,))
     dim = wrap_dim(dim, len(shape))
+    kept = [t for t in found if t._array.shape != (0,)]
+    if len(kept) < len(found):
+        nothing = (*shape[:dim], 0, *shape[dim + 1 :])
+        kept = [t if t._array.shape != (0,) else reshape(t, nothing) for t in found]
     for position, t in enumerate(kept):
         other = t._array.shape
         if len(other) != len(shape):

@@ -21,6 +21,10 @@ METHODS: dict[str, str] = {
         conj conj_physical mul
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix mul:multiply""",
+    "special": "erf erfc erfinv lgamma digamma polygamma_method:polygamma mvlgamma xlogy logit sinc",
+    "tolerance": """
+        equal isclose allclose nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter
+        isposinf isneginf isreal""",
     "arithmetic": """
         add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
         add_ sub_ mul_ div_ lerp_ addcmul_ addcdiv_
@@ -47,8 +51,10 @@ METHODS: dict[str, str] = {
     "masking": "masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where",
     "indexing": "getitem:__getitem__ setitem:__setitem__ index_put index_put_",
     "gathering": """
-        index_select index_add index_add_ index_copy index_copy_ index_fill index_fill_ gather scatter scatter_ scatter_add
-        scatter_add_ take put put_ take_along_dim""",
+        index_select index_add index_add_ index_copy index_copy_ index_fill index_fill_ take put put_""",
+    "scattering": """
+        gather scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_reduce index_reduce_
+        take_along_dim""",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 
@@ -58,6 +64,8 @@ INPLACE: dict[str, str] = {
         atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod conj_physical
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix""",
+    "special": "erf erfc erfinv lgamma digamma mvlgamma xlogy logit sinc polygamma_method:polygamma",
+    "tolerance": "nan_to_num round frac deg2rad rad2deg heaviside ldexp gcd lcm nextafter",
     "arithmetic": "floor_divide pow float_power clamp clamp_min clamp_max clamp:clip",
     "comparison": """
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not

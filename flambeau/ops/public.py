@@ -26,6 +26,9 @@ OUT: dict[str, str] = {
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
         bitwise_left_shift bitwise_right_shift signbit
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
+    "special": "erf erfc erfinv lgamma digamma polygamma mvlgamma xlogy logit sinc",
+    "tolerance": """
+        nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf""",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
     "norms": "logsumexp renorm",
@@ -48,6 +51,7 @@ PUBLIC: dict[str, str] = {
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
     "reductions": "var_mean std_mean",
+    "tolerance": "equal isclose allclose isreal",
     "extremes": "max min",
     "norms": "norm dist",
     "matmul": "einsum tensordot chain_matmul trace bilinear",
