@@ -1,0 +1,14 @@
+"""PyTorch's `torch.utils`; its parts are imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PARTS = ("data",)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"flambeau.utils.{name}")
+    raise AttributeError(f"module 'flambeau.utils' has no attribute '{name}'")
