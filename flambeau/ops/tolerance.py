@@ -1,0 +1,184 @@
+"""Comparing whole tensors, and cleaning values: `equal`, `isclose`, `allclose`, `nan_to_num`, `round`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtype as dtypes
+from flambeau.core.dispatch import primitive
+from flambeau.core.inplace import scalar_name
+from flambeau.core.tensor import Tensor, wrap
+from flambeau.ops.comparison import eq, isfinite, isnan, logical_and, logical_or
+from flambeau.ops.pointwise import constant_grad, mul, pow, rint, sub, where, zero_of
+from flambeau.ops.pointwise import abs as abs_
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape and elements."""
+    for position, t in enumerate((input, other)):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"equal(): argument '{'input' if position == 0 else 'other'}' (position {position + 1}) must be Tensor, not "
+                            f"{type(t).__name__}")
+    if input._array.shape != other._array.shape:
+        return False
+    if input._array.dtype != other._array.dtype:
+        raise RuntimeError(
+            f"Expected object of scalar type {scalar_name(input._array.dtype)} but got scalar type {scalar_name(other._array.dtype)} for "
+            "argument 'other'")
+    return bool(np.array_equal(input._array, other._array))
+
+
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+    """Where |input - other| <= atol + rtol * |other|. RuntimeError for different types or negative tolerances."""
+    if input._array.dtype != other._array.dtype:
+        raise RuntimeError(f"{scalar_name(input._array.dtype)} did not match {scalar_name(other._array.dtype)}")
+    if rtol < 0:
+        raise RuntimeError(f"rtol must be greater than or equal to zero, but got {rtol}")
+    if atol < 0:
+        raise RuntimeError(f"atol must be greater than or equal to zero, but got {atol}")
+    input, other = input.detach(), other.detach()
+    close = eq(input, other)
+    if equal_nan and input.dtype.category >= dtypes.FLOAT:
+        close = logical_or(close, logical_and(isnan(input), isnan(other)))
+    if rtol == 0 and atol == 0:
+        return close
+    if input.dtype.category < dtypes.FLOAT:
+        input, other = input.to(dtypes.float64), other.to(dtypes.float64)
+    gap = abs_(sub(input, other))
+    allowed = abs_(mul(other, rtol)) + atol
+    return logical_or(close, logical_and(isfinite(gap), gap <= allowed))
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether `isclose` holds everywhere."""
+    return bool(isclose(input, other, rtol, atol, equal_nan)._array.all())
+
+
+@primitive("nan_to_num")
+def _nan_to_num(x: Any, *, nan: float, posinf: Any, neginf: Any) -> Any:
+    if x.dtype.kind in "biu":
+        return x.copy()
+    return np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
+@_nan_to_num.vjp
+def _nan_to_num_vjp(grad: Tensor, x: Tensor) -> Any:
+    return where(isfinite(x), grad, zero_of(grad))
+
+
+def nan_to_num(input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """nan replaced by `nan`, infinities by the given numbers or the type's largest and smallest."""
+    if input.dtype in (dtypes.float16, dtypes.bfloat16):
+        info = dtypes.finfo(input.dtype)
+        posinf, neginf = info.max if posinf is None else posinf, info.min if neginf is None else neginf
+    return _nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
+
+
+@primitive("round_decimals", grad_name="RoundBackward1")
+def _round_decimals(x: Any, *, decimals: int) -> Any:
+    scale = x.dtype.type(10.0 ** abs(decimals))
+    return np.rint(x * scale) / scale if decimals > 0 else np.rint(x / scale) * scale
+
+
+_round_decimals.vjp(x=lambda grad: constant_grad(grad))
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Rounded to the nearest integer, halves to even; or to `decimals` places, which may be negative."""
+    if input.dtype.is_complex:
+        raise NotImplementedError("\"round_vml_cpu\" not implemented for '" + scalar_name(input._array.dtype) + "'")
+    if decimals == 0:
+        return rint(input)
+    if input.dtype.category < dtypes.FLOAT:
+        raise NotImplementedError(f"\"round_vml_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
+    return _round_decimals(input, decimals=decimals)
+
+
+def frac(input: Tensor) -> Tensor:
+    """The part after the decimal point, with the sign of the number."""
+    if input.dtype.category < dtypes.FLOAT:
+        raise NotImplementedError(f"\"frac_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
+    return sub(input, input.detach().trunc())
+
+
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees to radians."""
+    return mul(input, float(np.pi / 180))
+
+
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians to degrees."""
+    return mul(input, float(180 / np.pi))
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+    return _logaddexp(input, other)
+
+
+_logaddexp = primitive("logaddexp", elementwise=True)(np.logaddexp)
+_logaddexp.vjp(x=lambda grad, x, out: mul(grad, sub(x, out).exp()), y=lambda grad, y, out: mul(grad, sub(y, out).exp()))
+_logaddexp2 = primitive("logaddexp2", elementwise=True)(np.logaddexp2)
+_logaddexp2.vjp(x=lambda grad, x, out: mul(grad, pow(2.0, sub(x, out))), y=lambda grad, y, out: mul(grad, pow(2.0, sub(y, out))))
+
+
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """log2(2^input + 2^other) without overflow."""
+    return _logaddexp2(input, other)
+
+
+_heaviside = primitive("heaviside", elementwise=True, no_gradient="a step function")(np.heaviside)
+
+
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 for negative, 1 for positive elements, `values` at 0. RuntimeError for different types."""
+    if input._array.dtype != values._array.dtype:
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
+    if input.dtype.category < dtypes.FLOAT:
+        return where(eq(input, 0), values, (input > 0).to(input.dtype))
+    return _heaviside(input, values)
+
+
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """input * 2^other."""
+    return mul(input, pow(2.0, other))
+
+
+_gcd = primitive("gcd", elementwise=True, no_gradient="integers")(np.gcd)
+_lcm = primitive("lcm", elementwise=True, no_gradient="integers")(np.lcm)
+
+
+def gcd(input: Tensor, other: Tensor) -> Tensor:
+    """Greatest common divisor of integers."""
+    return _gcd(input, other)
+
+
+def lcm(input: Tensor, other: Tensor) -> Tensor:
+    """Least common multiple of integers."""
+    return _lcm(input, other)
+
+
+_nextafter = primitive("nextafter", elementwise=True, no_gradient="not differentiable in PyTorch")(np.nextafter)
+
+
+def nextafter(input: Tensor, other: Tensor) -> Tensor:
+    """The next representable number towards `other`."""
+    return _nextafter(input, other)
+
+
+def isposinf(input: Tensor) -> Tensor:
+    """Where elements are +inf."""
+    return eq(input, float("inf")) if input.dtype.is_floating_point else wrap(np.zeros(input._array.shape, bool))
+
+
+def isneginf(input: Tensor) -> Tensor:
+    """Where elements are -inf."""
+    return eq(input, float("-inf")) if input.dtype.is_floating_point else wrap(np.zeros(input._array.shape, bool))
+
+
+def isreal(input: Tensor) -> Tensor:
+    """Where the imaginary part is 0."""
+    array = input._array
+    return wrap(np.asarray(array.imag == 0) if array.dtype.kind == "c" else np.ones(array.shape, bool))
