@@ -62,12 +62,12 @@ def is_channels_last(array: np.ndarray) -> bool:
             and bool(array.transpose(0, *range(2, rank), 1).flags.c_contiguous))
 
 
-def empty(shape: tuple[int, ...], channels_last: bool) -> np.ndarray:
-    """A new float32 array of logical shape (N, C, spatial…)."""
+def empty(shape: tuple[int, ...], channels_last: bool, dtype: Any = float32) -> np.ndarray:
+    """A new array of logical shape (N, C, spatial…)."""
     if not channels_last:
-        return np.empty(shape, float32)
+        return np.empty(shape, dtype)
     rank = len(shape)
-    memory = np.empty((shape[0], *shape[2:], shape[1]), float32)
+    memory = np.empty((shape[0], *shape[2:], shape[1]), dtype)
     return memory.transpose(0, rank - 1, *range(1, rank - 1))
 
 
@@ -120,6 +120,13 @@ def ordered(array: np.ndarray) -> tuple[np.ndarray, bool]:
 def described(shape: tuple[int, ...], channels_last: bool) -> c_void_p:
     """The memory descriptor of an array of one of the two orders."""
     return strided(shape, channels_last_strides(shape) if channels_last else None)
+
+
+def data_type(md: c_void_p) -> int:
+    """The dnnl_data_type_t of a descriptor."""
+    found = c_int()
+    loaded().call("dnnl_memory_desc_query", md, lib.QUERY_DATA_TYPE, byref(found))
+    return found.value
 
 
 def loaded() -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from flambeau.backends import threads
 from flambeau.backends.onednn import library as lib
-from flambeau.backends.onednn.memory import equal, loaded, pointer, size_of
+from flambeau.backends.onednn.memory import described, equal, loaded, pointer, size_of
 
 _local = threading.local()
 _ALIGNMENT = 64
@@ -169,6 +169,12 @@ class Converter:
         self._primitive = Primitive("reorder", [source, target], [lib.ARG_SRC, lib.ARG_DST])
         self.run = self._primitive.run
         self.size = size
+
+    @classmethod
+    def between(cls, shape: tuple[int, ...], from_last: bool, to_last: bool) -> Converter | None:
+        """From one of the two plain orders to the other; None if they are the same memory."""
+        source, target = described(shape, from_last), described(shape, to_last)
+        return None if equal(source, target) else cls(source, target, size_of(target))
 
     @classmethod
     def into(cls, primitive: Primitive, argument: int, given: c_void_p) -> Converter | None:
