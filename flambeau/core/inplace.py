@@ -309,6 +309,8 @@ def write_out(result: Any, out: Any, name: str) -> Any:
         out._array = np.empty(values.shape, target.dtype)
         out._hidden = False
         storage_of(out).repoint(out._array)
-    plain(out)[...] = values
+    target = plain(out)
+    check_overlap(target)
+    target[...] = values
     bump(out)
     return out

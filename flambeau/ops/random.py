@@ -490,6 +490,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: builtins.bool = Fa
         raise RuntimeError(f"invalid multinomial distribution (encountering probability {reason})")
     if weights.size and (weights.sum(-1) == 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    if out is not None and out.dtype is not dtypes.int64:
+        raise RuntimeError(f"multinomial expects Long tensor out, got: {scalar_name(out._array.dtype)}")
     drawn = distributions.multinomial(generator_of(generator), np.ascontiguousarray(weights), num_samples, replacement)
     return _finished(wrap(drawn), out, "multinomial")
 
