@@ -17,7 +17,7 @@ from flambeau.core import random
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import inplace_of, scalar_name
 from flambeau.core.tensor import Tensor, wrap, wrap_dim
-from flambeau.ops.pointwise import abs, div, exp, mul, sigmoid, sub, tanh, where
+from flambeau.ops.pointwise import abs, constant_grad, div, exp, mul, sigmoid, sub, tanh, where
 from flambeau.ops.shape import narrow, reshape
 
 # ---- on arrays -----------------------------------------------------------------------------------
@@ -61,6 +61,31 @@ def need_float(name: str, input: Any) -> None:
 # ---- piecewise linear ----------------------------------------------------------------------------
 
 
+@primitive("piecewise_backward")
+def _piecewise(
+    grad: Any, x: Any, *, low: float, high: float, inside: float, outside: float, edges: bool = False
+) -> Any:
+    """The gradient times `inside` where low < x < high (or x is nan), times `outside` elsewhere.
+
+    With `edges` low and high themselves belong to the inside.
+    """
+    if high == math.inf:
+        beyond = x < low if edges else x <= low
+    else:
+        beyond = ((x < low) | (x > high)) if edges else ((x <= low) | (x >= high))
+    if inside == 1 and outside == 0:
+        return masked(grad, ~beyond)
+    return np.where(beyond, grad * grad.dtype.type(outside), grad * grad.dtype.type(inside))
+
+
+_piecewise.vjp(
+    grad=lambda grad, x, low, high, inside, outside, edges: _piecewise(
+        grad, x, low=low, high=high, inside=inside, outside=outside, edges=edges
+    ),
+    x=lambda grad: constant_grad(grad),
+)
+
+
 @primitive("relu", elementwise=True)
 def _relu(x: Any) -> Any:
     if x.dtype.kind == "b":
@@ -68,14 +93,14 @@ def _relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-@primitive("relu_backward")
+@primitive("relu_backward", grad_name="ThresholdBackwardBackward0")
 def _relu_backward(grad: Any, out: Any) -> Any:
     """The gradient where relu let its input pass (or saw nan)."""
     return masked(grad, ~(out <= 0))
 
 
 _relu.vjp(x=lambda grad, out: _relu_backward(grad, out))
-_relu_backward.vjp(grad=lambda grad, out: _relu_backward(grad, out))
+_relu_backward.vjp(grad=lambda grad, out: _relu_backward(grad, out), out=lambda grad: constant_grad(grad))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -97,7 +122,7 @@ def _threshold(x: Any, *, threshold: float, value: float) -> Any:
 
 @_threshold.vjp
 def _threshold_vjp(grad: Tensor, x: Tensor, threshold: float) -> Any:
-    return where(x <= threshold, 0, grad)
+    return (_piecewise(grad, x, low=threshold, high=math.inf, inside=1, outside=0),)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
@@ -114,7 +139,7 @@ def _leaky_relu(x: Any, *, negative_slope: float) -> Any:
 
 @_leaky_relu.vjp
 def _leaky_relu_vjp(grad: Tensor, x: Tensor, negative_slope: float) -> Any:
-    return where(x > 0, grad, grad * negative_slope)
+    return (_piecewise(grad, x, low=0, high=math.inf, inside=1, outside=negative_slope),)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -134,7 +159,7 @@ def _hardtanh(x: Any, *, min_val: float, max_val: float) -> Any:
 
 @_hardtanh.vjp
 def _hardtanh_vjp(grad: Tensor, x: Tensor, min_val: float, max_val: float) -> Any:
-    return where((x <= min_val) | (x >= max_val), 0, grad)
+    return (_piecewise(grad, x, low=min_val, high=max_val, inside=1, outside=0),)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
@@ -162,7 +187,7 @@ def _hardsigmoid(x: Any) -> Any:
     return np.clip(x + 3, 0, 6) / 6
 
 
-_hardsigmoid.vjp(x=lambda grad, x: where((x <= -3) | (x >= 3), 0, grad / 6))
+_hardsigmoid.vjp(x=lambda grad, x: _piecewise(grad, x, low=-3, high=3, inside=1 / 6, outside=0))
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -192,10 +217,28 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     return _finish(_hardswish, input, inplace)
 
 
+@primitive("hardshrink", elementwise=True)
+def _hardshrink(x: Any, *, lambd: float) -> Any:
+    return np.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)
+
+
+@primitive("softshrink", elementwise=True)
+def _softshrink(x: Any, *, lambd: float) -> Any:
+    return np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, x * 0))
+
+
+def _shrink_vjp(grad: Tensor, x: Tensor, lambd: float) -> Any:
+    return (_piecewise(grad, x, low=-lambd, high=lambd, inside=0, outside=1, edges=True),)
+
+
+_hardshrink.vjp(_shrink_vjp)
+_softshrink.vjp(_shrink_vjp)
+
+
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x where |x| > lambd, else 0. Shapes: any. Dtypes: floating, kept."""
     need_float("hardshrink_cpu", input)
-    return where((input >= -lambd) & (input <= lambd), 0, input)
+    return _hardshrink(input, lambd=lambd)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -203,7 +246,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     need_float("softshrink_cpu", input)
     if not lambd >= 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, input * 0))
+    return _softshrink(input, lambd=lambd)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -262,7 +305,7 @@ def rrelu(
         return leaky_relu(input, (lower + upper) / 2, inplace)
     negative = input._array <= 0
     slopes = np.ones(input._array.shape, input._array.dtype)
-    low, high = (float(slopes.dtype.type(end)) for end in (lower, upper))      # PyTorch rounds the ends to the dtype
+    low, high = (float(slopes.dtype.type(end)) for end in (lower, upper))  # PyTorch rounds the ends to the dtype
     drawn = random.uniform(random.default_generator, int(negative.sum()), np.dtype(np.float64), low, high)
     slopes[negative] = drawn
     noise = wrap(slopes)
@@ -495,6 +538,8 @@ _relu.samples(_shapes)
 _threshold.samples(lambda make: _shapes(make, threshold=0.1, value=20.0))
 _leaky_relu.samples(lambda make: _shapes(make, negative_slope=0.01))
 _hardtanh.samples(lambda make: _shapes(make, min_val=-0.5, max_val=0.7))
+_hardshrink.samples(lambda make: _shapes(make, lambd=0.4))
+_softshrink.samples(lambda make: _shapes(make, lambd=0.4))
 _hardsigmoid.samples(_shapes)
 _hardswish.samples(_shapes)
 _elu.samples(lambda make: _shapes(make, alpha=1.5, scale=1.2, input_scale=0.7))
@@ -504,3 +549,7 @@ _softplus.samples(lambda make: _shapes(make, beta=2.0, threshold=1.0))
 _log_sigmoid.samples(_shapes)
 _prelu.samples(lambda make: [((make(3, 4), make(4)), {}), ((make(2, 3), make()), {})])
 _relu_backward.samples(lambda make: [((make(3, 4), make(3, 4)), {})])
+_piecewise.samples(lambda make: [
+    ((make(3, 4), make(3, 4)), {"low": -0.5, "high": 0.8, "inside": 2.0, "outside": -1.0, "edges": edges})
+    for edges in (False, True)
+])  # fmt: skip

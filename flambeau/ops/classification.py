@@ -12,7 +12,7 @@ from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, pow
 from flambeau.ops.loss import check_reduction, legacy_reduction, reduced, text_of_size
-from flambeau.ops.pointwise import div, log, mul, sub, where
+from flambeau.ops.pointwise import constant_grad, div, log, mul, sub, where
 from flambeau.ops.reductions import mean, sum
 from flambeau.ops.softmax import log_softmax
 
@@ -57,12 +57,12 @@ def _nll(x: Any, target: Any, weight: Any, *, reduction: str, ignore_index: int)
 
 
 @primitive("nll_loss_backward")
-def _nll_backward(grad: Any, target: Any, weight: Any, *, reduction: str, ignore_index: int, shape: Any) -> Any:
+def _nll_backward(grad: Any, x: Any, target: Any, weight: Any, *, reduction: str, ignore_index: int) -> Any:
     """The transpose of `nll_loss`, which is linear in x: zeros but for the classes of the targets."""
     safe, weights = _weights_of_targets(target, weight, ignore_index, grad.dtype)
     if reduction == "mean":
         grad = grad / weights.sum()
-    out = np.zeros(shape, grad.dtype)
+    out = np.zeros_like(x, order="C")
     if out.size:
         np.put_along_axis(out, safe[:, None], (-weights * grad)[:, None], 1)
     return out
@@ -70,17 +70,17 @@ def _nll_backward(grad: Any, target: Any, weight: Any, *, reduction: str, ignore
 
 @_nll.vjp
 def _nll_vjp(
-    grad: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int, shapes: Any
+    grad: Tensor, x: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int
 ) -> tuple[Any, None, None]:
-    attrs = {"reduction": reduction, "ignore_index": ignore_index}
-    return _nll_backward(grad, target, weight, shape=shapes[0], **attrs), None, None
+    return _nll_backward(grad, x, target, weight, reduction=reduction, ignore_index=ignore_index), None, None
 
 
 @_nll_backward.vjp
 def _nll_backward_vjp(
     grad: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int
-) -> tuple[Any, None, None]:
-    return _nll(grad, target, weight, reduction=reduction, ignore_index=ignore_index), None, None
+) -> tuple[Any, Any, None, None]:
+    again = _nll(grad, target, weight, reduction=reduction, ignore_index=ignore_index)
+    return again, constant_grad(grad), None, None
 
 
 def nll_loss(

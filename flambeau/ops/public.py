@@ -29,6 +29,8 @@ OUT: dict[str, str] = {
     "special": "erf erfc erfinv lgamma digamma polygamma mvlgamma xlogy logit sinc",
     "tolerance": """
         nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf""",
+    "activation": "hardshrink",
+    "softmax": "softmax log_softmax",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
     "norms": "logsumexp renorm",
@@ -44,8 +46,7 @@ PUBLIC: dict[str, str] = {
     "arithmetic": "rsub",
     "comparison": "isnan isinf isfinite",
     "casting": "clone detach",
-    "activation": "relu relu_ prelu hardshrink rrelu rrelu_ selu selu_ celu celu_ threshold threshold_",
-    "softmax": "softmax log_softmax",
+    "activation": "relu relu_ prelu rrelu rrelu_ selu selu_ celu celu_ threshold threshold_",
     "writing": "fill fill_ zero_",
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
