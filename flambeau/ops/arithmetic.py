@@ -51,7 +51,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode is None:
         return pointwise.div(input, other)
     if rounding_mode == "floor":
-        return pointwise.floor_divide(input, other)
+        return pointwise.div_floor(input, other)
     if rounding_mode == "trunc":
         return pointwise.div_trunc(input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
@@ -65,7 +65,9 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
-    """input to the power of exponent; either may be a number."""
+    """input to the power of exponent; either may be a number. RuntimeError for integers to a negative number."""
+    if isinstance(exponent, int) and exponent < 0 and isinstance(input, Tensor) and input.dtype.category < dtypes.FLOAT:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
     return pointwise.pow(input, exponent)
 
 

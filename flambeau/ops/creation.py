@@ -316,7 +316,7 @@ def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, out: Any 
            layout: Any = None, device: Any = None, requires_grad: builtins.bool = False, pin_memory: builtins.bool = False) -> Tensor:
     """Numbers from `start` (0) up to `end` (not included) in steps: int64 if all are integers, else the default dtype."""
     if len(args) == 1:
-        end = args[0]
+        start, end = (start, args[0]) if end is None else (args[0], end)
     elif args:
         start, end, step = (*args, step)[:3] if len(args) == 2 else args
     start, end, step = _numbers(start, end, step)
@@ -356,6 +356,12 @@ def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
     """Counted from both ends towards the middle, so that both are exact."""
     if steps == 1:
         return np.array([start]).astype(kind.numpy)
+    if kind.category < dtypes.FLOAT:  # integers step by float32, truncated, as PyTorch's kernel does
+        width = (np.float32(end) - np.float32(start)) / np.float32(max(steps - 1, 1))
+        index = np.arange(steps)
+        value = np.where(index < steps // 2, start + width * index.astype(np.float32),
+                         end - width * (steps - index - 1).astype(np.float32))
+        return np.trunc(value).astype(kind.numpy)
     work = np.float64 if not kind.is_complex else np.complex128
     real = kind.numpy if kind.itemsize >= 4 and kind.category >= dtypes.FLOAT else work
     step = np.asarray((np.asarray(end, work) - np.asarray(start, work)) / max(steps - 1, 1)).astype(real)

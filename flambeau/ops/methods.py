@@ -102,7 +102,7 @@ OPERATORS: dict[str, Any] = {
     "__truediv__": pointwise.div, "__rtruediv__": _reflected(pointwise.div), "__itruediv__": arithmetic.div_,
     "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
     "__mod__": pointwise.remainder, "__rmod__": _reflected(pointwise.remainder),
-    "__pow__": pointwise.pow, "__rpow__": _reflected(pointwise.pow),
+    "__rdiv__": _reflected(pointwise.div), "__pow__": arithmetic.pow, "__rpow__": _reflected(pointwise.pow),
     "__matmul__": matmul.matmul, "__rmatmul__": _reflected(matmul.matmul),
     "__neg__": pointwise.neg, "__pos__": lambda self: self, "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
     "__lt__": comparison.lt, "__le__": comparison.le, "__gt__": comparison.gt, "__ge__": comparison.ge,

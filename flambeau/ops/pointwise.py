@@ -71,30 +71,24 @@ div = primitive("div", elementwise=True, float_op=True)(np.true_divide)
 div.vjp(x=lambda grad, y: div(grad, conj(y)), y=lambda grad, x, y: neg(mul(grad, conj(div(x, mul(y, y))))))
 
 
-@primitive("floor_divide", elementwise=True, no_gradient="a step function, as in PyTorch")
-def floor_divide(x: Any, y: Any) -> Any:
-    """Quotient rounded down. RuntimeError for an integer division by zero."""
-    return np.floor_divide(x, y)
-
-
 def _check_divisor(x: Any, y: Any) -> None:
     kind = np.result_type(x, y).kind
     if kind in "iu" and not np.all(y):
         raise RuntimeError("ZeroDivisionError")
 
 
-def _integer_safe(run: Any) -> Any:
-    def kernel(x: Any, y: Any) -> Any:
-        _check_divisor(x, y)
-        return run(x, y)
-
-    return kernel
-
-
-floor_divide.op.kernel = _integer_safe(np.floor_divide)
+@primitive("floor_divide", elementwise=True, no_gradient="a step function, as in PyTorch")
+def floor_divide(x: Any, y: Any) -> Any:
+    """Quotient rounded down. RuntimeError for an integer division by zero."""
+    _check_divisor(x, y)
+    return np.floor_divide(x, y)
 
 
-@primitive("div_trunc", elementwise=True, no_gradient="a step function", grad_name="DivBackward1")
+div_floor = primitive("div_floor", elementwise=True, grad_name="DivBackward1")(floor_divide.op.kernel)
+div_floor.vjp(x=constant_grad, y=constant_grad)
+
+
+@primitive("div_trunc", elementwise=True, grad_name="DivBackward1")
 def div_trunc(x: Any, y: Any) -> Any:
     """Quotient rounded towards zero. RuntimeError for an integer division by zero."""
     _check_divisor(x, y)
@@ -104,6 +98,8 @@ def div_trunc(x: Any, y: Any) -> Any:
         return quotient + ((quotient < 0) & inexact).astype(quotient.dtype)
     return np.trunc(np.true_divide(x, y))
 
+
+div_trunc.vjp(x=constant_grad, y=constant_grad)
 
 @primitive("remainder", elementwise=True)
 def remainder(x: Any, y: Any) -> Any:
@@ -146,7 +142,14 @@ neg.vjp(x=lambda grad: neg(grad))
 reciprocal = primitive("reciprocal", elementwise=True, float_op=True)(np.reciprocal)
 reciprocal.vjp(x=lambda grad, out: neg(mul(grad, conj(mul(out, out)))))
 
-square = primitive("square", elementwise=True, grad_name="PowBackward0")(np.square)
+
+
+@primitive("square", elementwise=True, grad_name="PowBackward0")
+def square(x: Any) -> Any:
+    """x * x; bools count as integers."""
+    return np.square(x.astype(np.int64) if x.dtype.kind == "b" else x)
+
+
 square.vjp(x=lambda grad, x: mul(grad, mul(2, conj(x))))
 
 
@@ -155,13 +158,19 @@ def pow(x: Any, y: Any) -> Any:
     """x to the power of y. RuntimeError for integers to negative powers."""
     kind = np.result_type(x, y).kind
     if kind in "iu" and np.any(np.less(y, 0)):
-        raise RuntimeError("Integers to negative integer powers are not allowed.")
+        return _integer_power(np.asarray(x), np.asarray(y))
     if type(y) is float or type(y) is int:
         if y == 2:
             return np.multiply(x, x)
         if y == 0.5 and kind == "f":
             return np.sqrt(x)
     return np.power(x, y)
+
+
+def _integer_power(x: Any, y: Any) -> Any:
+    """Integers to powers that may be negative: 1 and -1 stay themselves up to sign, everything else becomes 0."""
+    inverse = np.where(np.abs(x) == 1, np.where(y % 2 == 0, 1, x), 0)
+    return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0))).astype(np.result_type(x, y))
 
 
 def _pow_vjp_base(grad: Any, x: Any, y: Any) -> Any:

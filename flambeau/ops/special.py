@@ -169,7 +169,7 @@ def _digamma_array(x: np.ndarray) -> np.ndarray:
         series = (series + b) * inverse
     value = np.log(y) - 0.5 / y - series + shift
     whole = x == np.floor(x)
-    fraction = np.where(whole, 0.5, x - np.floor(x))
+    fraction = np.where(whole, 0.5, x - np.rint(x))  # small near the poles, where tan needs its digits
     value = np.where(negative, value - math.pi / np.tan(math.pi * fraction), value)
     value = np.where(negative & whole, np.nan, value)
     value = np.where(x == 0, np.copysign(np.inf, -x), value)
@@ -186,19 +186,19 @@ def _polygamma_array(n: int, x: np.ndarray) -> np.ndarray:
         negative = x < 0.5
         y = np.where(negative, 1.0 - x, x)
         positive = _zeta_array(2.0, y)
-        sine = np.sin(math.pi * x)
-        return np.where(negative, (math.pi / np.where(sine == 0, np.nan, sine)) ** 2 - positive, positive) if negative.any() else positive
+        sine = np.sin(math.pi * (x - np.rint(x)))
+        return np.where(negative, (math.pi / sine) ** 2 - positive, positive)
     sign = -1.0 if n % 2 == 0 else 1.0
     return sign * math.gamma(n + 1) * _zeta_array(n + 1.0, x)
 
 
 def _zeta_array(s: float, q: np.ndarray) -> np.ndarray:
-    """Hurwitz's zeta function for q > 0."""
+    """Hurwitz's zeta function; for q < 0 (s a whole number) the terms with negative base are summed as they are."""
     total = np.zeros_like(q)
     y = q.copy()
-    for _ in range(10):
-        total = total + y ** -s
-        y = y + 1.0
+    while (low := y < 10).any():
+        total = np.where(low, total + np.where(low, y, 1.0) ** -s, total)
+        y = np.where(low, y + 1.0, y)
     total = total + y ** (1 - s) / (s - 1) + 0.5 * y ** -s
     factor, power = s, y ** (-s - 1)
     bernoulli = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)

@@ -68,7 +68,6 @@ def fill_(self: Tensor, value: Any) -> Tensor:
         raise TypeError(f"fill_(): argument 'value' must be Number, not {type(value).__name__}")
     if isinstance(value, complex) and array.dtype.kind != "c":
         raise RuntimeError("value cannot be converted to type float without overflow")
-    check_overlap(array)
     if (modes.grad and self._requires_grad) or dispatch.interceptor is not None:
         check_writable(self)
         return copy_(self, wrap(np.array(value)))
