@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-_OPENBLAS_SETTERS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_",
-                     "openblas_set_num_threads")
+_OPENBLAS_SETTERS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
+                     "openblas_set_num_threads64_", "openblas_set_num_threads")
 
 _count: int | None = None  # None: nobody has chosen; the libraries' own defaults hold
 _generation = 0

@@ -13,7 +13,8 @@ per axis; output_padding: one int per axis)
     conv_backward_weight(grad, x, w_shape, stride, padding, dilation, groups, want_bias) -> (grad_w, grad_b or None)
     conv_transpose_forward(x, w, bias, stride, padding, output_padding, dilation, groups, key=None) -> y
     conv_transpose_backward_input(grad, w, x_shape, stride, padding, dilation, groups, key=None) -> grad_x
-    conv_transpose_backward_weight(grad, x, w_shape, stride, padding, dilation, groups, want_bias) -> (grad_w, grad_b or None)
+    conv_transpose_backward_weight(grad, x, w_shape, stride, padding, dilation, groups, want_bias)
+        -> (grad_w, grad_b or None)
 pooling.py
     max_pool_forward(x, kernel, stride, padding, dilation, out_shape=None, training=True) -> (y, memory or None)
     max_pool_backward(grad, memory) -> grad_x
@@ -50,18 +51,36 @@ import numpy as np
 
 from flambeau.backends.onednn import library
 from flambeau.backends.onednn.convolution import (
-    conv_backward_input, conv_backward_weight, conv_forward, conv_transpose_backward_input,
-    conv_transpose_backward_weight, conv_transpose_forward,
+    conv_backward_input,
+    conv_backward_weight,
+    conv_forward,
+    conv_transpose_backward_input,
+    conv_transpose_backward_weight,
+    conv_transpose_forward,
 )
 from flambeau.backends.onednn.elementwise import (
-    FROM_OUTPUT, add_many, binary, eltwise, eltwise_backward, softmax, softmax_backward,
+    FROM_OUTPUT,
+    add_many,
+    binary,
+    eltwise,
+    eltwise_backward,
+    softmax,
+    softmax_backward,
 )
 from flambeau.backends.onednn.matmul import linear, matmul, sgemm
 from flambeau.backends.onednn.normalization import (
-    batch_norm_backward, batch_norm_eval, batch_norm_train, layer_norm, layer_norm_backward,
+    batch_norm_backward,
+    batch_norm_eval,
+    batch_norm_train,
+    layer_norm,
+    layer_norm_backward,
 )
 from flambeau.backends.onednn.pooling import (
-    avg_pool_backward, avg_pool_forward, max_pool_backward, max_pool_forward, max_pool_indices,
+    avg_pool_backward,
+    avg_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+    max_pool_indices,
 )
 from flambeau.backends.onednn.primitive import Unsupported
 from flambeau.backends.onednn.reorder import channels_last, contiguous
@@ -77,7 +96,6 @@ def available() -> bool:
 def usable(*arrays: Any) -> bool:
     """Whether these operands are oneDNN's business: non-empty float32 arrays (None is skipped), library present."""
     for array in arrays:
-        if array is not None and (type(array) is not np.ndarray or array.dtype is not _float32 and array.dtype != _float32
-                                  or not array.size):
+        if array is not None and not (type(array) is np.ndarray and array.dtype == _float32 and array.size):
             return False
     return library.load() is not None

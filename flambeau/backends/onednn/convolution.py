@@ -28,7 +28,8 @@ class Geometry:
         spans = [d * (k - 1) + 1 for k, d in zip(w_shape[2:], dilation)]
         # oneDNN wants the padding that the windows really touch: what the last window does not reach is cut off.
         count = [(n + b + a - span) // s + 1 for n, (b, a), span, s in zip(x_shape[2:], padding, spans, stride)]
-        after = [(c - 1) * s + span - n - b for c, s, span, n, (b, _) in zip(count, stride, spans, x_shape[2:], padding)]
+        after = [(c - 1) * s + span - n - b
+                 for c, s, span, n, (b, _) in zip(count, stride, spans, x_shape[2:], padding)]
         self.y = (x_shape[0], w_shape[0], *count)
         self.parameters = [lib.dims(stride), lib.dims([d - 1 for d in dilation]), lib.dims([b for b, _ in padding]),
                            lib.dims(after)]
@@ -187,7 +188,8 @@ def conv_transpose_backward_input(grad: np.ndarray, w: np.ndarray, x_shape: Size
 
 
 def conv_transpose_backward_weight(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, stride: Sizes, padding: Any,
-                                   dilation: Sizes, groups: int, want_bias: bool) -> tuple[np.ndarray, np.ndarray | None]:
+                                   dilation: Sizes, groups: int,
+                                   want_bias: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """The gradients of `conv_transpose_forward` in its weight and (if wanted) in its bias."""
     out, _ = conv_backward_weight(x, grad, w_shape, stride, padding, dilation, groups, False)
     return out, grad.sum((0, *range(2, grad.ndim))) if want_bias else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -130,7 +129,8 @@ def add_many(arrays: Sequence[np.ndarray]) -> np.ndarray:
 class _Softmax:
     def __init__(self, shape: tuple[int, ...], axis: int, log: bool):
         md, algorithm = strided(shape), lib.SOFTMAX_LOG if log else lib.SOFTMAX_ACCURATE
-        self.run = Primitive("softmax_forward", [lib.FORWARD_TRAINING, algorithm, md, md, axis], [lib.ARG_SRC, lib.ARG_DST])
+        self.run = Primitive("softmax_forward", [lib.FORWARD_TRAINING, algorithm, md, md, axis],
+                             [lib.ARG_SRC, lib.ARG_DST])
         self.back = Primitive("softmax_backward", [algorithm, md, md, md, axis],
                               [lib.ARG_DIFF_DST, lib.ARG_DST, lib.ARG_DIFF_SRC], self.run)
 

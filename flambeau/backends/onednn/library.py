@@ -35,7 +35,8 @@ POOLING_MAX, POOLING_AVG_INCLUDE_PADDING, POOLING_AVG_EXCLUDE_PADDING = 0x1FF, 0
 ELTWISE_RELU, ELTWISE_TANH, ELTWISE_ELU, ELTWISE_LOGISTIC, ELTWISE_EXP = 0x20, 0x21, 0x22, 0x29, 0x2A
 ELTWISE_GELU_TANH, ELTWISE_SWISH, ELTWISE_GELU_ERF, ELTWISE_MISH = 0x2B, 0x2C, 0x31, 0x33
 ELTWISE_SOFT_RELU = 0x27
-ELTWISE_RELU_FROM_DST, ELTWISE_TANH_FROM_DST, ELTWISE_LOGISTIC_FROM_DST, ELTWISE_EXP_FROM_DST = 0x100, 0x101, 0x104, 0x105
+ELTWISE_RELU_FROM_DST, ELTWISE_TANH_FROM_DST = 0x100, 0x101
+ELTWISE_LOGISTIC_FROM_DST, ELTWISE_EXP_FROM_DST = 0x104, 0x105
 BINARY_ADD, BINARY_MUL, BINARY_MAX, BINARY_MIN, BINARY_DIV, BINARY_SUB = (0x1FFF0 + i for i in range(6))
 SOFTMAX_ACCURATE, SOFTMAX_LOG = 0x30000, 0x30001
 
@@ -45,7 +46,8 @@ USE_GLOBAL_STATS, USE_SCALE, USE_SHIFT, FUSE_RELU = 1, 2, 4, 8
 # DNNL_ARG_*
 ARG_SRC, ARG_SRC_1, ARG_DST, ARG_WEIGHTS, ARG_BIAS, ARG_MEAN, ARG_VARIANCE = 1, 2, 17, 33, 41, 49, 50
 ARG_SCALE, ARG_SHIFT, ARG_WORKSPACE, ARG_SCRATCHPAD = 51, 52, 64, 80
-ARG_DIFF_SRC, ARG_DIFF_DST, ARG_DIFF_WEIGHTS, ARG_DIFF_BIAS, ARG_DIFF_SCALE, ARG_DIFF_SHIFT = 129, 145, 161, 169, 255, 256
+ARG_DIFF_SRC, ARG_DIFF_DST, ARG_DIFF_WEIGHTS, ARG_DIFF_BIAS = 129, 145, 161, 169
+ARG_DIFF_SCALE, ARG_DIFF_SHIFT = 255, 256
 ARG_MULTIPLE_SRC = 1024
 
 # dnnl_query_t
@@ -110,8 +112,8 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "dnnl_primitive_execute": [_P, _P, c_int, _P],
     "dnnl_reorder_primitive_desc_create": [_P, _P, _P, _P, _P, _P],
     "dnnl_sum_primitive_desc_create": [_P, _P, _P, c_int, POINTER(c_float), POINTER(c_void_p), _P],
-    "dnnl_sgemm": [ctypes.c_char, ctypes.c_char, c_int64, c_int64, c_int64, c_float, _P, c_int64, _P, c_int64, c_float, _P,
-                   c_int64],
+    "dnnl_sgemm": [ctypes.c_char, ctypes.c_char, c_int64, c_int64, c_int64, c_float, _P, c_int64, _P, c_int64, c_float,
+                   _P, c_int64],
 }
 
 

@@ -11,6 +11,8 @@ from flambeau.backends.onednn import library as lib
 from flambeau.backends.onednn.memory import loaded, pointer, strided
 from flambeau.backends.onednn.primitive import Cache, Primitive
 
+Sizes = tuple[int, ...]
+
 
 def _readable(matrix: np.ndarray) -> tuple[np.ndarray, bool, int]:
     """The array, whether its matrices are stored transposed, and the leading dimension; copied if neither way fits."""
@@ -41,16 +43,16 @@ def sgemm(x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None, add: bool
     return out
 
 
-def _make_matmul(x_shape: tuple[int, ...], x_turned: bool, y_shape: tuple[int, ...], y_turned: bool, bias: int) -> Primitive:
+def _make_matmul(x_shape: Sizes, x_turned: bool, y_shape: Sizes, y_turned: bool, bias: int) -> Primitive:
     batch = tuple(max(a, b) for a, b in zip(x_shape[:-2], y_shape[:-2]))
     out = (*batch, x_shape[-2], y_shape[-1])
     b_shape = (*(1,) * (len(out) - 1), bias)
-    return Primitive("matmul", [_turned(x_shape, x_turned), _turned(y_shape, y_turned), strided(b_shape) if bias else None,
-                                strided(out)],
-                     [lib.ARG_SRC, lib.ARG_WEIGHTS, lib.ARG_DST, *([lib.ARG_BIAS] if bias else [])])
+    operands = [_turned(x_shape, x_turned), _turned(y_shape, y_turned), strided(b_shape) if bias else None,
+                strided(out)]
+    return Primitive("matmul", operands, [lib.ARG_SRC, lib.ARG_WEIGHTS, lib.ARG_DST, *([lib.ARG_BIAS] if bias else [])])
 
 
-def _turned(shape: tuple[int, ...], turned: bool) -> object:
+def _turned(shape: Sizes, turned: bool) -> object:
     *batch, rows, columns = shape
     steps = [rows * columns * math.prod(batch[i + 1:]) for i in range(len(batch))]
     return strided(shape, (*steps, 1, rows) if turned else (*steps, columns, 1))

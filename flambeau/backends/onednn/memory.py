@@ -75,7 +75,8 @@ def strided(shape: tuple[int, ...], strides: tuple[int, ...] | None = None, dtyp
     """A memory descriptor with these strides in elements (plain order if None)."""
     out = c_void_p()
     strides = contiguous_strides(shape) if strides is None else strides
-    loaded().call("dnnl_memory_desc_create_with_strides", byref(out), len(shape), lib.dims(shape), dtype, lib.dims(strides))
+    loaded().call("dnnl_memory_desc_create_with_strides", byref(out), len(shape), lib.dims(shape), dtype,
+                  lib.dims(strides))
     return out
 
 
@@ -108,7 +109,7 @@ def plain_strides(md: c_void_p, rank: int) -> tuple[int, ...] | None:
 
 
 def ordered(array: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The array in one of the two orders we read in place, copied if it is in neither, and whether it is channels-last."""
+    """The array in one of the two orders read in place (copied if in neither), and whether it is channels-last."""
     if array.flags.c_contiguous:
         return array, False
     rank = array.ndim

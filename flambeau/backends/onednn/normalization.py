@@ -65,8 +65,9 @@ def batch_norm_eval(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray |
     return y
 
 
-def batch_norm_backward(grad: np.ndarray, x: np.ndarray, scale: np.ndarray | None, mean: np.ndarray, variance: np.ndarray,
-                        eps: float, train: bool = True, workspace: np.ndarray | None = None, shift: bool = True,
+def batch_norm_backward(grad: np.ndarray, x: np.ndarray, scale: np.ndarray | None, mean: np.ndarray,
+                        variance: np.ndarray, eps: float, train: bool = True,
+                        workspace: np.ndarray | None = None, shift: bool = True,
                         ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """The gradients in image, scale and shift (None for a scale or shift that was not given).
 
@@ -106,8 +107,8 @@ class _LayerNorm:
         self.back = Primitive("layer_normalization_backward", [
             lib.BACKWARD if scale or shift else lib.BACKWARD_DATA, x, x, x, statistics, eps, flags], [
             lib.ARG_SRC, lib.ARG_MEAN, lib.ARG_VARIANCE, lib.ARG_DIFF_DST, lib.ARG_DIFF_SRC,
-            *([lib.ARG_SCALE, lib.ARG_DIFF_SCALE] if scale else []), *([lib.ARG_SHIFT, lib.ARG_DIFF_SHIFT] if shift else [])],
-            self.run)
+            *([lib.ARG_SCALE, lib.ARG_DIFF_SCALE] if scale else []),
+            *([lib.ARG_SHIFT, lib.ARG_DIFF_SHIFT] if shift else [])], self.run)
 
 
 _layer_norm = Cache(_LayerNorm)

@@ -14,7 +14,13 @@ import numpy as np
 from flambeau.backends.onednn import library as lib
 from flambeau.backends.onednn.convolution import Sizes, pairs
 from flambeau.backends.onednn.memory import (
-    channels_last_strides, data_type, described, empty, ordered, plain_strides, pointer,
+    channels_last_strides,
+    data_type,
+    described,
+    empty,
+    ordered,
+    plain_strides,
+    pointer,
 )
 from flambeau.backends.onednn.primitive import Cache, Primitive, Unsupported, Workspace
 from flambeau.backends.onednn.reorder import between
@@ -28,14 +34,15 @@ class _Pool:
         spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
         count = out_shape or tuple((n + b + a - span) // s + 1
                                    for n, (b, a), span, s in zip(x_shape[2:], padding, spans, stride))
-        after = [(c - 1) * s + span - n - b for c, s, span, n, (b, _) in zip(count, stride, spans, x_shape[2:], padding)]
+        after = [(c - 1) * s + span - n - b
+                 for c, s, span, n, (b, _) in zip(count, stride, spans, x_shape[2:], padding)]
         before = [b for b, _ in padding]
         if any(b >= span or a >= span for b, a, span in zip(before, after, spans)):
             raise Unsupported("a pooling window lies wholly in the padding")
         self.x_shape, self.shape = x_shape, (*x_shape[:2], *count)
         self.kernel, self.stride, self.before, self.dilation = kernel, stride, before, dilation
         x, y = described(x_shape, True), described(self.shape, True)
-        parameters = [lib.dims(stride), lib.dims(kernel), lib.dims([d - 1 for d in dilation]), lib.dims(before), lib.dims(after)]
+        parameters = [*map(lib.dims, (stride, kernel, [d - 1 for d in dilation], before, after))]
         remembers = training and algorithm == lib.POOLING_MAX
         extra = [lib.ARG_WORKSPACE] if remembers else []
         self.run = Primitive("pooling_forward", [
@@ -89,6 +96,15 @@ def max_pool_forward(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Any, 
     return y, MaxPoolMemory(plan, positions)
 
 
+def max_pool_memory(positions: np.ndarray, x_shape: Sizes, kernel: Sizes, stride: Sizes, padding: Any,
+                    dilation: Sizes) -> MaxPoolMemory:
+    """The memory of a forward pass from its positions, which a caller may keep alone."""
+    plan = _pool(lib.POOLING_MAX, x_shape, kernel, stride, pairs(padding), dilation, positions.shape[2:], True)
+    if positions.dtype != plan.workspace_dtype:
+        raise Unsupported(f"oneDNN keeps these positions as {plan.workspace_dtype}, not {positions.dtype}")
+    return MaxPoolMemory(plan, positions)
+
+
 def max_pool_backward(grad: np.ndarray, memory: MaxPoolMemory) -> np.ndarray:
     """The gradient of `max_pool_forward` in its image, channels-last."""
     plan = memory.plan
@@ -116,7 +132,8 @@ def avg_pool_forward(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Any, 
 
     Windows that `ceil_mode` lets reach beyond the padding are not oneDNN's: Unsupported, unless padding is left out.
     """
-    plan = _pool(_average(count_include_pad), x.shape, kernel, stride, pairs(padding), (1,) * len(kernel), out_shape, True)
+    algorithm = _average(count_include_pad)
+    plan = _pool(algorithm, x.shape, kernel, stride, pairs(padding), (1,) * len(kernel), out_shape, True)
     y = empty(plan.shape, True)
     with Workspace() as space:
         plan.run.run(_channels_last(x, space), pointer(y))

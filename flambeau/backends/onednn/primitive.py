@@ -154,7 +154,8 @@ def description_of(name: str, create: Sequence[Any], hint: Primitive | None = No
     tail = [library.attributes] if hint is None else [hint._description, library.attributes]
     if name == "reorder":
         source, target = create
-        library.call("dnnl_reorder_primitive_desc_create", byref(out), source, library.engine, target, library.engine, *tail)
+        library.call("dnnl_reorder_primitive_desc_create", byref(out), source, library.engine, target, library.engine,
+                     *tail)
     else:
         library.call(f"dnnl_{name}_primitive_desc_create", byref(out), library.engine, *create, *tail)
     return out
