@@ -279,15 +279,22 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 @primitive("prelu", elementwise=True)
-def _prelu_kernel(x: Any, w: Any, *, unused: None = None) -> Any:
+def _prelu(x: Any, w: Any) -> Any:
     return np.where(x > 0, x, w * x)
 
 
-_prelu = _prelu_kernel
 _prelu.vjp(
-    x=lambda grad, x, w: where(x > 0, grad, w * grad),
-    w=lambda grad, x: where(x > 0, 0, x * grad),
+    x=lambda grad, x, w: _where_positive(grad, x) + w * _where_negative(grad, x),
+    w=lambda grad, x: x * _where_negative(grad, x),
 )
+
+
+def _where_positive(grad: Tensor, x: Tensor) -> Tensor:
+    return _piecewise(grad, x, low=0, high=math.inf, inside=1, outside=0)
+
+
+def _where_negative(grad: Tensor, x: Tensor) -> Tensor:
+    return _piecewise(grad, x, low=0, high=math.inf, inside=0, outside=1)
 
 
 def rrelu(
@@ -308,8 +315,8 @@ def rrelu(
     low, high = (float(slopes.dtype.type(end)) for end in (lower, upper))  # PyTorch rounds the ends to the dtype
     drawn = random.uniform(random.default_generator, int(negative.sum()), np.dtype(np.float64), low, high)
     slopes[negative] = drawn
-    noise = wrap(slopes)
-    return _assign(input, mul, noise) if inplace else mul(input, noise)
+    weights = wrap(slopes)
+    return _assign(input, _prelu, weights) if inplace else _prelu(input, weights)
 
 
 # ---- smooth --------------------------------------------------------------------------------------
