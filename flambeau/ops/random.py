@@ -18,7 +18,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import random as stream
 from flambeau.core import random_distributions as distributions
 from flambeau.core.dispatch import primitive
-from flambeau.core.inplace import assign, bump, check_overlap, scalar_name, write_out
+from flambeau.core.inplace import assign, before, bump, check_overlap, check_writable, scalar_name, write_out
 from flambeau.core.modes import modes
 from flambeau.core.random import Generator, default_generator
 from flambeau.core.tensor import Tensor, plain, wrap
@@ -60,18 +60,35 @@ def in_memory_order(array: np.ndarray) -> np.ndarray:
     return array.transpose(sorted(range(array.ndim), key=lambda dim: -array.strides[dim]))
 
 
-def fill(x: Tensor, draw: Draw) -> Tensor:
-    """Fill `x` in place; the old values get no gradient. RuntimeError for a leaf that requires grad."""
+def _redrawn(name: str) -> Any:
+    """The node of an in-place draw: new values, and no gradient for the old ones."""
+
+    @primitive(f"{name}_draw", grad_name=f"{name.title().replace('_', '')}Backward0")
+    def redrawn(x: Any, *, values: Any) -> Any:
+        return values
+
+    redrawn.vjp(x=constant_grad)
+    return redrawn
+
+
+REDRAWN = {name: _redrawn(name) for name in
+           ("uniform", "normal", "exponential", "cauchy", "log_normal", "geometric", "bernoulli", "random")}
+
+
+def fill(name: str, x: Tensor, draw: Draw) -> Tensor:
+    """Fill `x` in place with the draws called `name`. RuntimeError for a leaf that requires grad."""
     if not (modes.grad and x._requires_grad):
         return write_draws(x, draw)
-    return assign(x, write_draws(wrap(np.empty_like(plain(x))), draw))
+    check_writable(x)
+    values = write_draws(wrap(np.empty_like(plain(x))), draw)
+    return assign(x, REDRAWN[name](before(x, copied=False), values=values._array))
 
 
 def uniform_(input: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None,
              **bounds: Any) -> Tensor:
     """Fill with numbers uniform in [from, to). Dtypes: floating and complex (both parts)."""
     low, high = bounds.get("from", from_), to
-    return fill(input, uniform_draws(input._array.dtype, low, high, generator))
+    return fill("uniform", input, uniform_draws(input._array.dtype, low, high, generator))
 
 
 def uniform_draws(dtype: np.dtype, low: float, high: float, generator: Generator | None) -> Draw:
@@ -85,7 +102,7 @@ def uniform_draws(dtype: np.dtype, low: float, high: float, generator: Generator
             f"from={low:g} which result in to-from to exceed the limit"
         )
     gen = generator_of(generator)
-    return _by_parts(lambda shape, dtype, contiguous: stream.uniform(gen, shape, dtype, low, high))
+    return _by_parts(lambda shape, dtype, *_: stream.uniform(gen, shape, dtype, low, high))
 
 
 def _by_parts(draw: Draw) -> Draw:
@@ -102,7 +119,7 @@ def _by_parts(draw: Draw) -> Draw:
 
 def normal_(input: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None) -> Tensor:
     """Fill with normal numbers. Dtypes: floating and complex (whose variance is shared by the parts)."""
-    return fill(input, normal_draws(input._array.dtype, mean, std, generator))
+    return fill("normal", input, normal_draws(input._array.dtype, mean, std, generator))
 
 
 def normal_draws(dtype: np.dtype, mean: Any, std: float, generator: Generator | None) -> Draw:
@@ -123,7 +140,7 @@ def exponential_(input: Tensor, lambd: float = 1, *, generator: Generator | None
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
     _check_continuous(input, "Exponential")
     gen = generator_of(generator)
-    return fill(input, lambda shape, dtype, contiguous: distributions.exponential(gen, shape, dtype, lambd))
+    return fill("exponential", input, lambda shape, dtype, *_: distributions.exponential(gen, shape, dtype, lambd))
 
 
 def cauchy_(input: Tensor, median: float = 0, sigma: float = 1, *, generator: Generator | None = None) -> Tensor:
@@ -132,7 +149,7 @@ def cauchy_(input: Tensor, median: float = 0, sigma: float = 1, *, generator: Ge
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
     _check_continuous(input, "Cauchy")
     gen = generator_of(generator)
-    return fill(input, lambda shape, dtype, contiguous: distributions.cauchy(gen, shape, dtype, median, sigma))
+    return fill("cauchy", input, lambda shape, dtype, *_: distributions.cauchy(gen, shape, dtype, median, sigma))
 
 
 def _check_continuous(x: Tensor, name: str) -> None:
@@ -148,7 +165,7 @@ def log_normal_(input: Tensor, mean: float = 1, std: float = 2, *, generator: Ge
     if input._array.dtype.kind not in "fV":
         raise NotImplementedError(f"\"log_normal_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
     gen = generator_of(generator)
-    return fill(input, lambda shape, dtype, contiguous: distributions.log_normal(gen, shape, dtype, mean, std))
+    return fill("log_normal", input, lambda shape, dtype, *_: distributions.log_normal(gen, shape, dtype, mean, std))
 
 
 def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -156,7 +173,7 @@ def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
     gen = generator_of(generator)
-    return fill(input, lambda shape, dtype, contiguous: distributions.geometric(gen, shape, dtype, p))
+    return fill("geometric", input, lambda shape, dtype, *_: distributions.geometric(gen, shape, dtype, p))
 
 
 def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
@@ -165,7 +182,7 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
     if not isinstance(p, Tensor):
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-        return fill(input, lambda shape, dtype, contiguous: distributions.bernoulli(gen, shape, p))
+        return fill("bernoulli", input, lambda shape, dtype, *_: distributions.bernoulli(gen, shape, p))
     chances = _checked_chances(p)
     array = plain(input)
     try:
@@ -175,7 +192,7 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
                            f"{list(array.shape)}") from None
     if not array.flags.c_contiguous:
         chances = chances.transpose(sorted(range(array.ndim), key=lambda dim: -array.strides[dim]))
-    return fill(input, lambda shape, dtype, contiguous: distributions.bernoulli_each(gen, chances))
+    return fill("bernoulli", input, lambda shape, dtype, *_: distributions.bernoulli_each(gen, chances))
 
 
 def _checked_chances(p: Tensor) -> np.ndarray:
@@ -200,13 +217,13 @@ def random_(input: Tensor, *limits: Any, to: int | None = None, generator: Gener
     elif limits and (to is not None or low is None):
         low, to = (limits[0], to) if to is not None else (0, limits[0])
     if low is None and to is None:
-        return fill(input, lambda shape, dtype, contiguous: stream.random_full(gen, shape, dtype))
+        return fill("random", input, lambda shape, dtype, *_: stream.random_full(gen, shape, dtype))
     if to is None and low == -(1 << 63):
         if dtype.kind not in "fV" and dtype != np.int64:
             raise RuntimeError("random_full_64_bits_range_kernel_cpu handles only int64, double, float and bfloat16")
-        return fill(input, lambda shape, dtype, contiguous: stream.random_64_bits(gen, shape, dtype))
+        return fill("random", input, lambda shape, dtype, *_: stream.random_64_bits(gen, shape, dtype))
     low = 0 if low is None else low
-    return fill(input, _integers(dtype, low, _largest(dtype) + 1 if to is None else to, gen))
+    return fill("random", input, _integers(dtype, low, _largest(dtype) + 1 if to is None else to, gen))
 
 
 C_NAMES = {"int8": "signed char", "uint8": "unsigned char", "int16": "short", "int32": "int", "int64": "long",
@@ -235,7 +252,7 @@ def _integers(dtype: np.dtype, low: int, high: int, gen: Generator) -> Draw:
         digits = stream.DIGITS[dtype]
         warnings.warn(f"{label} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {name} can "
                       "support discrete uniform distribution only within this range.", UserWarning, stacklevel=3)
-    return lambda shape, dtype, contiguous: stream.randint(gen, shape, low, high, dtype)
+    return lambda shape, dtype, *_: stream.randint(gen, shape, low, high, dtype)
 
 
 # ---- new tensors -------------------------------------------------------------------------------
@@ -375,7 +392,7 @@ def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None =
     if n and n - 1 > _largest(kind.numpy):
         raise RuntimeError(f"randperm: value cannot be converted to type {kind.name} without overflow (n = {n})")
     gen = generator_of(generator)
-    return _new("randperm", (n,), kind, lambda shape, dtype, contiguous: distributions.randperm(gen, n, dtype),
+    return _new("randperm", (n,), kind, lambda shape, dtype, *_: distributions.randperm(gen, n, dtype),
                 out=out, device=device, requires_grad=requires_grad, names=None)
 
 
