@@ -22,6 +22,7 @@ METHODS: dict[str, str] = {
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix mul:multiply""",
     "special": "erf erfc erfinv lgamma digamma polygamma_method:polygamma mvlgamma xlogy logit sinc",
+    "complex": "angle resolve_conj resolve_conj:resolve_neg",
     "tolerance": """
         equal isclose allclose nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter
         isposinf isneginf isreal""",
@@ -55,6 +56,13 @@ METHODS: dict[str, str] = {
     "scattering": """
         gather scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_reduce index_reduce_
         take_along_dim""",
+    "reshaping": """
+        flatten unflatten ravel view_as reshape_as expand_as type_as sum_to_size broadcast_to chunk tensor_split hsplit vsplit
+        dsplit t adjoint unsqueeze_ squeeze_ transpose_ transpose_:swapaxes_ transpose_:swapdims_ t_ as_strided_ resize_
+        resize_as_ set_""",
+    "rearranging": """
+        repeat tile repeat_interleave flip fliplr flipud roll rot90 tril triu diag_embed diag diagflat select_scatter
+        slice_scatter diagonal_scatter as_strided_scatter""",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 
@@ -71,6 +79,7 @@ INPLACE: dict[str, str] = {
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
         bitwise_left_shift bitwise_right_shift
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
+    "rearranging": "tril triu",
 }
 
 
@@ -137,6 +146,9 @@ def bind() -> None:
             method = derive_inplace(getattr(module, name))
             method.__name__ = method.__qualname__ = public + "_"
             setattr(Tensor, public + "_", method)
+    for family in ("reshaping", "complex"):
+        for name, getter in importlib.import_module(f"flambeau.ops.{family}").PROPERTIES.items():
+            setattr(Tensor, name, property(getter))
     casting = importlib.import_module("flambeau.ops.casting")
     for name, cast in casting.CASTS.items():
         setattr(Tensor, name, cast)

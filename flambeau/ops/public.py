@@ -31,6 +31,7 @@ OUT: dict[str, str] = {
         nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf""",
     "activation": "hardshrink",
     "softmax": "softmax log_softmax",
+    "complex": "angle",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
     "norms": "logsumexp renorm",
@@ -38,7 +39,8 @@ OUT: dict[str, str] = {
     "masking": "masked_select",
     "gathering": "index_select index_add index_copy take",
     "scattering": "gather scatter scatter_add scatter_reduce index_reduce take_along_dim",
-    "joining": "cat cat:concat cat:concatenate stack",
+    "joining": "cat cat:concat cat:concatenate stack hstack vstack vstack:row_stack dstack column_stack",
+    "rearranging": "tril triu diag",
 }
 
 PUBLIC: dict[str, str] = {
@@ -51,6 +53,7 @@ PUBLIC: dict[str, str] = {
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+    "complex": "view_as_real view_as_complex real imag complex polar resolve_conj resolve_conj:resolve_neg",
     "reductions": "var_mean std_mean",
     "tolerance": "equal isclose allclose isreal",
     "extremes": "max min",
@@ -59,6 +62,13 @@ PUBLIC: dict[str, str] = {
     "masking": "masked_fill masked_scatter nonzero argwhere where",
     "indexing": "index_put index_put_",
     "gathering": "index_fill put",
+    "joining": "atleast_1d atleast_2d atleast_3d block_diag meshgrid cartesian_prod combinations",
+    "reshaping": """
+        flatten unflatten ravel broadcast_to broadcast_shapes broadcast_tensors chunk tensor_split hsplit vsplit dsplit t
+        adjoint resize_as_""",
+    "rearranging": """
+        tile repeat_interleave flip_function:flip fliplr flipud roll rot90 tril_indices triu_indices diag_embed diagflat vander
+        unravel_index select_scatter slice_scatter diagonal_scatter as_strided_scatter""",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
         full_like arange linspace logspace eye empty_strided scalar_tensor""",
