@@ -1,0 +1,99 @@
+"""The functions that files call to make tensors. Every size, stride and offset is checked against the storage."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.core import device as devices
+from flambeau.core import dtype as dtypes
+from flambeau.core.storage import TypedStorage
+from flambeau.core.tensor import Tensor, wrap, wrap_storage
+from flambeau.ops.creation import tensor
+
+
+class MetaStorage:
+    """Stands for a storage when a file is loaded onto the meta device: a size and no memory."""
+
+    def __init__(self, nbytes: int):
+        self._nbytes = nbytes
+
+    def nbytes(self) -> int:
+        return self._nbytes
+
+
+def rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any) -> Tensor:
+    """A tensor over part of a storage. RuntimeError when it would reach outside."""
+    if not isinstance(storage, TypedStorage):
+        raise RuntimeError(f"a tensor in the file has no storage but {type(storage).__name__}")
+    return _over(storage.untyped(), storage.dtype, offset, size, stride)
+
+
+def _over(storage: Any, dtype: dtypes.dtype, offset: int, size: Any, stride: Any) -> Tensor:
+    size, stride = tuple(size), tuple(stride)
+    if not all(type(n) is int for n in (offset, *size, *stride)):
+        raise RuntimeError(f"a tensor in the file has sizes {size}, strides {stride}, offset {offset}: not all integers")
+    if isinstance(storage, MetaStorage):
+        reach = 0 if 0 in size else offset + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+        if reach * dtype.itemsize > storage.nbytes():
+            raise RuntimeError(f"a tensor in the file of sizes {size} and strides {stride} reaches outside its storage")
+        return wrap(devices.meta_array(size, dtype.numpy))
+    return wrap_storage(storage, dtype, size, stride, offset)
+
+
+def rebuild_tensor_v2(storage: Any, offset: int, size: Any, stride: Any, requires_grad: bool, hooks: Any,
+                      metadata: Any = None) -> Tensor:
+    """`rebuild_tensor` that also restores `requires_grad`."""
+    made = rebuild_tensor(storage, offset, size, stride)
+    made._requires_grad = bool(requires_grad)
+    return made
+
+
+def rebuild_tensor_v3(storage: Any, offset: int, size: Any, stride: Any, requires_grad: bool, hooks: Any,
+                      dtype: dtypes.dtype, metadata: Any = None) -> Tensor:
+    """For element types that have no storage class of their own."""
+    made = _over(storage.untyped(), dtype, offset, size, stride)
+    made._requires_grad = bool(requires_grad)
+    return made
+
+
+def rebuild_meta_tensor(dtype: dtypes.dtype, size: Any, stride: Any, requires_grad: bool) -> Tensor:
+    """A tensor of the meta device."""
+    made = wrap(devices.meta_array(tuple(size), dtype.numpy))
+    made._requires_grad = bool(requires_grad)
+    return made
+
+
+def rebuild_from_numpy(data: Any, dtype: dtypes.dtype, device: Any, requires_grad: bool) -> Tensor:
+    """A tensor of another device, stored as an array."""
+    made = tensor(data, dtype=dtype)
+    made._requires_grad = bool(requires_grad)
+    return made
+
+
+def rebuild_parameter(data: Tensor, requires_grad: bool, hooks: Any) -> Any:
+    """A Parameter over the memory of `data`."""
+    return importlib.import_module("flambeau.nn").Parameter(data, requires_grad)  # nn stands above this package
+
+
+def rebuild_parameter_with_state(data: Tensor, requires_grad: bool, hooks: Any, state: Any) -> Any:
+    """A Parameter with attributes of its own."""
+    return set_state(rebuild_parameter(data, requires_grad, hooks), state)
+
+
+def rebuild_from_type_v2(function: Callable, kind: type, arguments: tuple, state: Any) -> Any:
+    """A tensor with attributes, or of a subclass."""
+    made = function(*arguments)
+    if type(made) is not kind:
+        made.__class__ = kind
+    return set_state(made, state)
+
+
+def set_state(made: Any, state: Any) -> Any:
+    """Give a tensor its attributes back: a dict, or a pair of a dict and a dict of slots (whose names we do not have)."""
+    attributes = state[0] if isinstance(state, tuple) else state
+    if attributes:
+        made.__dict__.update(attributes)
+    return made
+
