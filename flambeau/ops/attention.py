@@ -19,9 +19,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
                                  enable_gqa: bool = False) -> Tensor:
     """softmax(query @ key.T * scale + mask) @ value (Vaswani et al. 2017).
 
-    Shapes: query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V); mask (..., L, S), bool (True: may look) or
-    added to the scores. `scale` defaults to 1/sqrt(E). A row that may look nowhere gives zeros. With `enable_gqa` the heads of
-    key and value (dimension -3) are repeated to the number of the query's.
+    Shapes: query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V); mask (..., L, S), bool (True: may
+    look) or added to the scores. `scale` defaults to 1/sqrt(E). A row that may look nowhere gives zeros. With
+    `enable_gqa` the heads of key and value (dimension -3) are repeated to the number of the query's.
     Raises: RuntimeError for shapes or dtypes that do not fit, or a mask together with `is_causal`.
     """
     check_operands(query, key, value, attn_mask, is_causal)
@@ -45,13 +45,16 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     shapes = f"(query {shape_text(q)}, key {shape_text(k)}, value {shape_text(v)})"
     if not q.dtype == k.dtype == v.dtype:
         raise RuntimeError(
-            f"Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype} key.dtype: {key.dtype} and "
+            f"Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype} key.dtype: "
+            f"{key.dtype} and "
             f"value.dtype: {value.dtype} instead."
         )
     if min(q.ndim, k.ndim, v.ndim) < 2:
         raise RuntimeError(f"Expected query, key, and value to all be at least 2 dimensional {shapes}")
     if q.shape[-1] != k.shape[-1]:
-        raise RuntimeError(f"scaled_dot_product_attention: expected key of {q.shape[-1]} features, got {k.shape[-1]} {shapes}")
+        raise RuntimeError(
+            f"scaled_dot_product_attention: expected key of {q.shape[-1]} features, got {k.shape[-1]} {shapes}"
+        )
     if k.shape[-2] != v.shape[-2]:
         raise RuntimeError(f"scaled_dot_product_attention: expected as many values as keys {shapes}")
     if mask is not None:
@@ -59,7 +62,8 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
             raise RuntimeError("scaled_dot_product_attention: explicit attn_mask should not be set when is_causal=True")
         if mask._array.dtype.kind != "b" and mask._array.dtype != q.dtype and mask._array.dtype.kind in "iu":
             raise RuntimeError(
-                f"Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: {mask.dtype} and "
+                f"Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
+                f"{mask.dtype} and "
                 f"query.dtype: {query.dtype} instead."
             )
 
@@ -73,7 +77,8 @@ def repeated_heads(query: Tensor, other: Tensor) -> Tensor:
         return other
     if given == 0 or wanted % given:
         raise RuntimeError(
-            f"scaled_dot_product_attention: number of heads of key and value must divide the number of the query's, got {given} and {wanted}"
+            f"scaled_dot_product_attention: number of heads of key and value must divide the number of the query's, "
+            f"got {given} and {wanted}"
         )
     return other.repeat_interleave(wanted // given, -3)
 

@@ -15,9 +15,19 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.tensor import Tensor
+from flambeau.ops.native import accelerated, onednn
 from flambeau.ops.pointwise import conj
 from flambeau.ops.sliding import (
-    Pairs, Sizes, add_windows, hide, in_float32, output_size, padded, shape_text, sizes, windows,
+    Pairs,
+    Sizes,
+    add_windows,
+    hide,
+    in_float32,
+    output_size,
+    padded,
+    shape_text,
+    sizes,
+    windows,
 )
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -106,6 +116,33 @@ def chunks(samples: int, bytes_per_sample: int) -> list[slice]:
     return [slice(start, min(start + step, samples)) for start in range(0, samples, step)]
 
 
+# ---- oneDNN ------------------------------------------------------------------------------------
+
+
+@accelerated(convolution)
+def onednn_convolution(x: Any, w: Any, bias: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes,
+                       groups: int) -> Any:
+    return onednn(".convolution").conv_forward(x, w, bias, stride, padding, dilation, groups)
+
+
+@accelerated(transposed_convolution)
+def onednn_transposed_convolution(y: Any, w: Any, bias: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes,
+                                  groups: int, size: Sizes) -> Any:
+    shape = (y.shape[0], w.shape[1] * groups, *size)
+    out = onednn(".convolution").conv_backward_input(y, w, shape, stride, padding, dilation, groups)
+    if bias is not None:
+        out += bias.reshape(-1, *(1,) * len(size))
+    return out
+
+
+@accelerated(weight_gradient)
+def onednn_weight_gradient(x: Any, y: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int,
+                           kernel: Sizes, want_bias: bool) -> Any:
+    shape = (y.shape[1], x.shape[1] // groups, *kernel)
+    dw, db = onednn(".convolution").conv_backward_weight(y, x, shape, stride, padding, dilation, groups, want_bias)
+    return dw, np.empty(0, np.float32) if db is None else db
+
+
 # ---- their derivatives: each in terms of the other two -----------------------------------------
 
 
@@ -124,8 +161,8 @@ def convolution_vjp(grad: Tensor, x: Tensor, w: Tensor, needs: Any, stride: Size
 
 
 @transposed_convolution.vjp
-def transposed_convolution_vjp(grad: Tensor, y: Tensor, w: Tensor, needs: Any, stride: Sizes, padding: Pairs, dilation: Sizes,
-                               groups: int) -> Any:
+def transposed_convolution_vjp(grad: Tensor, y: Tensor, w: Tensor, needs: Any, stride: Sizes, padding: Pairs,
+                               dilation: Sizes, groups: int) -> Any:
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     dy = dw = None
     if needs[0]:
@@ -136,8 +173,8 @@ def transposed_convolution_vjp(grad: Tensor, y: Tensor, w: Tensor, needs: Any, s
 
 
 @weight_gradient.vjp
-def weight_gradient_vjp(grad: Any, x: Tensor, y: Tensor, needs: Any, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int,
-                        want_bias: bool) -> Any:
+def weight_gradient_vjp(grad: Any, x: Tensor, y: Tensor, needs: Any, stride: Sizes, padding: Pairs, dilation: Sizes,
+                        groups: int, want_bias: bool) -> Any:
     of_weight, of_bias = grad                                           # shaped like the weight, like the bias
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     dx = dy = None
@@ -176,7 +213,8 @@ def check_operands(op: str, rank: int, input: Any, weight: Any, bias: Any) -> No
         raise RuntimeError(f"{op}: expected a weight of {rank + 2} dimensions, got {w.ndim} (weight {shape_text(w)})")
     if x.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(
-            f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {op}, but got input of size: {list(x.shape)}"
+            f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {op}, but got input of size: "
+            f"{list(x.shape)}"
         )
     if x.dtype != w.dtype:
         raise RuntimeError(
@@ -185,14 +223,17 @@ def check_operands(op: str, rank: int, input: Any, weight: Any, bias: Any) -> No
     if x.dtype.kind == "b":
         raise RuntimeError(f"{op}: not implemented for bool tensors")
     if bias is not None and bias._array.dtype != x.dtype:
-        raise RuntimeError(f"{op}: input type ({type_name(x)}) and bias type ({type_name(bias._array)}) should be the same")
+        raise RuntimeError(
+            f"{op}: input type ({type_name(x)}) and bias type ({type_name(bias._array)}) should be the same"
+        )
 
 
 def type_name(array: np.ndarray) -> str:
     """What PyTorch calls a type in C's words: float, double, long."""
     name = dtypes.from_numpy(array.dtype).name
-    return {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long",
-            "int32": "int"}.get(name, name)
+    in_c = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
+            "int64": "long", "int32": "int"}
+    return in_c.get(name, name)
 
 
 def check_geometry(op: str, stride: Sizes, dilation: Sizes, groups: int, padding: Any) -> None:
@@ -226,7 +267,8 @@ def resolve_padding(op: str, padding: Any, kernel: Sizes, stride: Sizes, dilatio
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
-def conv(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+def conv(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+         groups: int) -> Tensor:
     """The checks and the call behind conv1d, conv2d and conv3d."""
     check_operands(op, rank, input, weight, bias)
     x, w = input._array, weight._array
@@ -237,17 +279,21 @@ def conv(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, pa
     channels, size = x.shape[-rank - 1], x.shape[-rank:]
     if w.shape[1] * groups != channels:
         raise RuntimeError(
-            f"{op}: expected {w.shape[1] * groups} input channels, got {channels} (input {shape_text(x)}, weight {shape_text(w)}"
+            f"{op}: expected {w.shape[1] * groups} input channels, got {channels} (input {shape_text(x)}, weight "
+            f"{shape_text(w)}"
             + (f", groups {groups})" if groups > 1 else ")")
         )
     if w.shape[0] % groups:
-        raise RuntimeError(f"{op}: {w.shape[0]} output channels do not divide into {groups} groups (weight {shape_text(w)})")
+        raise RuntimeError(
+            f"{op}: {w.shape[0]} output channels do not divide into {groups} groups (weight {shape_text(w)})"
+        )
     check_bias(op, bias, w.shape[0])
     if any(n + b + a < d * (k - 1) + 1 or k < 1 for n, (b, a), k, d in zip(size, pairs, kernel, dilation)):
         room = " x ".join(str(n + b + a) for n, (b, a) in zip(size, pairs))
         spans = " x ".join(str(d * (k - 1) + 1) for k, d in zip(kernel, dilation))
         raise RuntimeError(
-            f"{op}: kernel ({spans}) can't be greater than the padded input ({room}) (input {shape_text(x)}, weight {shape_text(w)})"
+            f"{op}: kernel ({spans}) can't be greater than the padded input ({room}) (input {shape_text(x)}, weight "
+            f"{shape_text(w)})"
         )
     batched = input if x.ndim == rank + 2 else input.unsqueeze(0)
     out = hide(convolution(
@@ -255,19 +301,20 @@ def conv(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, pa
     return out if x.ndim == rank + 2 else out.squeeze(0)
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-           groups: int = 1) -> Tensor:
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:
     """Slide a kernel along a sequence.
 
-    Shapes: (N, C, L) or (C, L), weight (O, C/groups, K) -> (N, O, L'), L' = (L + 2*padding - dilation*(K-1) - 1) // stride + 1.
+    Shapes: (N, C, L) or (C, L), weight (O, C/groups, K) -> (N, O, L'), L' = (L + 2*padding - dilation*(K-1) - 1) //
+    stride + 1.
     Dtypes: integers and floats, the same for all tensors. `padding` is a number, "valid" or "same".
     Raises: RuntimeError when channels, types or sizes do not fit.
     """
     return conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-           groups: int = 1) -> Tensor:
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:
     """Slide a kernel over images.
 
     Shapes: (N, C, H, W) or (C, H, W), weight (O, C/groups, KH, KW) -> (N, O, H', W'). For the rest see `conv1d`.
@@ -275,8 +322,8 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
     return conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-           groups: int = 1) -> Tensor:
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Tensor:
     """Slide a kernel through volumes.
 
     Shapes: (N, C, D, H, W) or (C, D, H, W), weight (O, C/groups, KD, KH, KW) -> (N, O, D', H', W'). See `conv1d`.
@@ -284,8 +331,8 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
     return conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv_transpose(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any,
-                   groups: int, dilation: Any) -> Tensor:
+def conv_transpose(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
+                   output_padding: Any, groups: int, dilation: Any) -> Tensor:
     """The checks and the call behind conv_transpose1d, 2d and 3d."""
     check_operands(op, rank, input, weight, bias)
     y, w = input._array, weight._array
@@ -295,14 +342,18 @@ def conv_transpose(op: str, rank: int, input: Any, weight: Any, bias: Any, strid
     channels = y.shape[-rank - 1]
     if w.shape[0] != channels:
         raise RuntimeError(
-            f"{op}: expected {w.shape[0]} input channels, got {channels} (input {shape_text(y)}, weight {shape_text(w)})"
+            f"{op}: expected {w.shape[0]} input channels, got {channels} (input {shape_text(y)}, weight "
+            f"{shape_text(w)})"
         )
     if channels % groups:
-        raise RuntimeError(f"{op}: {channels} input channels do not divide into {groups} groups (weight {shape_text(w)})")
+        raise RuntimeError(
+            f"{op}: {channels} input channels do not divide into {groups} groups (weight {shape_text(w)})"
+        )
     check_bias(op, bias, w.shape[1] * groups)
     if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
         raise RuntimeError(
-            f"{op}: output padding must be smaller than either stride or dilation, got output_padding {extra}, stride {stride}, "
+            f"{op}: output padding must be smaller than either stride or dilation, got output_padding {extra}, stride "
+            f"{stride}, "
             f"dilation {dilation}"
         )
     size = tuple(
@@ -310,11 +361,13 @@ def conv_transpose(op: str, rank: int, input: Any, weight: Any, bias: Any, strid
         for n, s, p, d, k, e in zip(y.shape[-rank:], stride, padding, dilation, w.shape[2:], extra)
     )
     if min(size) < 1:
-        raise RuntimeError(f"{op}: the output would have size {list(size)} (input {shape_text(y)}, weight {shape_text(w)})")
+        raise RuntimeError(
+            f"{op}: the output would have size {list(size)} (input {shape_text(y)}, weight {shape_text(w)})"
+        )
     batched = input if y.ndim == rank + 2 else input.unsqueeze(0)
     out = hide(transposed_convolution(
-        batched, weight, bias, stride=stride, padding=tuple((p, p) for p in padding), dilation=dilation, groups=groups, size=size,
-    ), batched)
+        batched, weight, bias, stride=stride, padding=tuple((p, p) for p in padding), dilation=dilation, groups=groups,
+        size=size), batched)
     return out if y.ndim == rank + 2 else out.squeeze(0)
 
 
@@ -342,6 +395,7 @@ def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
                      output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Tensor:
     """The transpose of `conv3d`.
 
-    Shapes: (N, C, D, H, W) or (C, D, H, W), weight (C, O/groups, KD, KH, KW) -> (N, O, D', H', W'). See `conv_transpose1d`.
+    Shapes: (N, C, D, H, W) or (C, D, H, W), weight (C, O/groups, KD, KH, KW) -> (N, O, D', H', W'). See
+    `conv_transpose1d`.
     """
     return conv_transpose("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)

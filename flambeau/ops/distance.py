@@ -90,13 +90,14 @@ def check_floating(op: str, *tensors: Tensor) -> None:
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """The p-norm distance between every row of x1 and every row of x2.
 
-    Shapes: (..., P, M), (..., R, M) -> (..., P, R), batches broadcast. Dtypes: floats. The derivative at distance 0 is 0.
+    Shapes: (..., P, M), (..., R, M) -> (..., P, R), batches broadcast. Dtypes: floats. The derivative at distance 0 is
+    0.
     Raises: RuntimeError for a negative p or rows of different lengths; ValueError for an unknown `compute_mode`.
     """
     check_order("cdist", p)
     modes: dict[Any, bool | None] = {
-        "use_mm_for_euclid_dist_if_necessary": None, "use_mm_for_euclid_dist": True, "donot_use_mm_for_euclid_dist": False,
-        None: None, 0: None, 1: True, 2: False,
+        "use_mm_for_euclid_dist_if_necessary": None, "use_mm_for_euclid_dist": True,
+        "donot_use_mm_for_euclid_dist": False, None: None, 0: None, 1: True, 2: False,
     }
     if compute_mode not in modes:
         raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
@@ -104,7 +105,8 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = "use_mm_fo
     a, b = x1._array, x2._array
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
         raise RuntimeError(
-            f"cdist: expected two matrices (or batches) with rows of the same length, got {shape_text(a)} and {shape_text(b)}"
+            f"cdist: expected two matrices (or batches) with rows of the same length, got {shape_text(a)} and "
+            f"{shape_text(b)}"
         )
     product = modes[compute_mode]
     if product is None:
@@ -121,8 +123,8 @@ def pdist(input: Tensor, p: float = 2) -> Tensor:
         raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
     check_floating("pdist", input)
     first, second = np.triu_indices(input.shape[0], 1)
-    return difference_norm(
-        input.index_select(0, wrap(first.astype(np.int64))) - input.index_select(0, wrap(second.astype(np.int64))), p=float(p))
+    rows = [input.index_select(0, wrap(index.astype(np.int64))) for index in (first, second)]
+    return difference_norm(rows[0] - rows[1], p=float(p))
 
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:

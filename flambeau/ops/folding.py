@@ -53,7 +53,8 @@ col2im.vjp(
 )
 
 
-def geometry(op: str, input: Any, ranks: Any, kernel: Any, dilation: Any, padding: Any, stride: Any) -> dict[str, Sizes]:
+def geometry(op: str, input: Any, ranks: Any, kernel: Any, dilation: Any, padding: Any,
+             stride: Any) -> dict[str, Sizes]:
     """The checked settings of fold and unfold, as attributes of the primitives."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{op}(): argument 'input' must be Tensor, not {type(input).__name__}")
@@ -80,11 +81,14 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     x = input._array
     count = positions(x.shape[-2:], **how)
     if min(count) < 1 or 0 in x.shape[-3:]:
-        raise RuntimeError(f"unfold: windows {how['kernel']} do not fit the padded input ({shape_text(x)}): positions {count}")
+        raise RuntimeError(
+            f"unfold: windows {how['kernel']} do not fit the padded input ({shape_text(x)}): positions {count}"
+        )
     return im2col(input, **how) if x.ndim == 4 else im2col(input.unsqueeze(0), **how).squeeze(0)
 
 
-def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
+         stride: Any = 1) -> Tensor:
     """Columns added up to images: the adjoint of `unfold`, not its inverse where windows overlap.
 
     Shapes: (N, C * KH * KW, positions) or without N -> (N, C, *output_size).
@@ -96,13 +100,15 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
     area = math.prod(how["kernel"])
     if x.shape[-2] % area or x.shape[-2] == 0 or x.shape[-1] == 0:
         raise RuntimeError(
-            f"fold: expected size of input's dimension 1 to be divisible by the product of kernel_size {how['kernel']}, but got "
+            f"fold: expected size of input's dimension 1 to be divisible by the product of kernel_size "
+            f"{how['kernel']}, but got "
             f"input {shape_text(x)}"
         )
     count = positions(size, **how)
     if math.prod(count) != x.shape[-1] or min(count) < 1:
         raise RuntimeError(
-            f"fold: for output_size {size} and {how}, expected {' * '.join(map(str, count))} = {math.prod(count)} columns, got "
+            f"fold: for output_size {size} and {how}, expected {' * '.join(map(str, count))} = {math.prod(count)} "
+            f"columns, got "
             f"{x.shape[-1]} (input {shape_text(x)})"
         )
     return col2im(input, size=size, **how) if x.ndim == 3 else col2im(input.unsqueeze(0), size=size, **how).squeeze(0)
@@ -118,13 +124,16 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """
     r = upscale_factor
     if input.ndim < 3:
-        raise RuntimeError(f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+        raise RuntimeError(
+            f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)"
+        )
     if r <= 0:
         raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
     *lead, c, h, w = input.shape
     if c % (r * r):
         raise RuntimeError(
-            f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
+            f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
+            f"but "
             f"input.size(-3)={c} is not divisible by {r * r}"
         )
     n = len(lead)
@@ -137,13 +146,16 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """The inverse of `pixel_shuffle`: (*, C, H * r, W * r) -> (*, C * r * r, H, W)."""
     r = downscale_factor
     if input.ndim < 3:
-        raise RuntimeError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+        raise RuntimeError(
+            f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)"
+        )
     if r <= 0:
         raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
     *lead, c, h, w = input.shape
     if h % r or w % r:
         raise RuntimeError(
-            f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but {h}x{w} is not divisible by {r}"
+            f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but {h}x{w} is not "
+            f"divisible by {r}"
         )
     n = len(lead)
     split = input.reshape(*lead, c, h // r, r, w // r, r)
@@ -165,7 +177,10 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
     channels = input.shape[1]
     if groups <= 0 or channels % groups:
-        raise RuntimeError(f"channel_shuffle: number of channels must be divisible by groups, got {channels} channels and {groups} groups")
+        raise RuntimeError(
+            f"channel_shuffle: number of channels must be divisible by groups, got {channels} channels and {groups} "
+            f"groups"
+        )
     shape = input.shape
     split = input.reshape(shape[0], groups, channels // groups, math.prod(shape[2:]))
     return unshared(split.transpose(1, 2).reshape(shape))

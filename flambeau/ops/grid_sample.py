@@ -24,14 +24,17 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
                 align_corners: bool | None = None) -> Tensor:
     """Values of images or volumes at the positions of a grid, whose coordinates run from -1 to 1 over the input.
 
-    Shapes: (N, C, H, W), grid (N, H', W', 2) as (x, y) -> (N, C, H', W'); (N, C, D, H, W), grid (N, D', H', W', 3) as (x, y, z).
-    Modes: "bilinear" (trilinear in volumes), "nearest", "bicubic" (images only). Outside the input: "zeros", "border" or
-    "reflection". Raises: ValueError for unknown modes; RuntimeError for shapes that do not fit.
+    Shapes: (N, C, H, W), grid (N, H', W', 2) as (x, y) -> (N, C, H', W'); (N, C, D, H, W), grid (N, D', H', W', 3) as
+    (x, y, z).
+    Modes: "bilinear" (trilinear in volumes), "nearest", "bicubic" (images only). Outside the input: "zeros", "border"
+    or "reflection". Raises: ValueError for unknown modes; RuntimeError for shapes that do not fit.
     """
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f"grid_sample: expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
     if padding_mode not in ("zeros", "border", "reflection"):
-        raise ValueError(f"grid_sample: expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'")
+        raise ValueError(
+            f"grid_sample: expected padding_mode to be 'zeros', 'border', or 'reflection', but got: '{padding_mode}'"
+        )
     if align_corners is None:
         warnings.warn(_DEFAULT_CHANGED, stacklevel=2)
         align_corners = False
@@ -66,7 +69,9 @@ def check_shapes(input: Tensor, grid: Tensor, mode: str) -> None:
     if mode == "bicubic" and x.ndim == 5:
         raise RuntimeError("grid_sample: bicubic interpolation only supports 4D input")
     if x.dtype != g.dtype:
-        raise RuntimeError(f"grid_sample: expected input and grid to have same dtype, but got {input.dtype} and {grid.dtype}")
+        raise RuntimeError(
+            f"grid_sample: expected input and grid to have same dtype, but got {input.dtype} and {grid.dtype}"
+        )
 
 
 Neighbour = tuple[np.ndarray, Tensor]  # position along one dimension, weight
@@ -97,7 +102,7 @@ def two_neighbours(point: Tensor) -> list[Neighbour]:
 
 
 def inside(point: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
-    """Coordinates moved into the input: the map is linear in pieces, with slope 1, -1, or 0 on the border and beyond."""
+    """Coordinates moved into the input: a map linear in pieces, with slope 1, -1, or 0 on the border and beyond."""
     values = point._array
     slope = np.ones_like(values)
     if padding_mode == "reflection":
@@ -157,7 +162,8 @@ def cubic_weights(t: Tensor) -> list[Tensor]:
 def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Tensor:
     """The grid that samples an affinely transformed image or volume.
 
-    Shapes: theta (N, 2, 3) and size (N, C, H, W) -> (N, H, W, 2); theta (N, 3, 4) and size (N, C, D, H, W) -> (N, D, H, W, 3).
+    Shapes: theta (N, 2, 3) and size (N, C, H, W) -> (N, H, W, 2); theta (N, 3, 4) and size (N, C, D, H, W) -> (N, D, H,
+    W, 3).
     Raises: RuntimeError for a theta that is not floating or does not match; ValueError for a size that is not positive.
     """
     if align_corners is None:
@@ -169,11 +175,13 @@ def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> 
     rank = len(size) - 2
     if rank not in (2, 3):
         raise NotImplementedError(
-            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {list(size)}."
+            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size "
+            f"{list(size)}."
         )
     if tuple(theta.shape[1:]) != (rank, rank + 1) or theta.ndim != 3:
         raise ValueError(
-            f"Expected a batch of {rank}D affine matrices of shape Nx{rank}x{rank + 1} for size {list(size)}. Got {tuple(theta.shape)}."
+            f"Expected a batch of {rank}D affine matrices of shape Nx{rank}x{rank + 1} for size {list(size)}. Got "
+            f"{tuple(theta.shape)}."
         )
     if min(size) <= 0:
         raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")

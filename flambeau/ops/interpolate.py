@@ -21,12 +21,13 @@ _MODES: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
-                align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False) -> Tensor:
+                align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+                antialias: bool = False) -> Tensor:
     """Resize the last dimensions of (N, C, *sizes) to `size`, or to floor(sizes * `scale_factor`).
 
     Modes: "nearest", "nearest-exact", "area" for one to three sizes, "linear" for one, "bilinear" and "bicubic" for two
-    (both with `antialias`), "trilinear" for three. `align_corners` (default False) puts the corner elements on the corners. The
-    scale factor is used as given, unless `recompute_scale_factor` asks for the ratio of the sizes.
+    (both with `antialias`), "trilinear" for three. `align_corners` (default False) puts the corner elements on the
+    corners. The scale factor is used as given, unless `recompute_scale_factor` asks for the ratio of the sizes.
     Raises: ValueError for settings that do not go together; NotImplementedError for a mode of another rank.
     """
     if not isinstance(input, Tensor):
@@ -34,10 +35,11 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     check_settings(input, mode, align_corners, antialias)
     shape = input._array.shape[2:]
     out, factors = target_size(shape, size, scale_factor, mode, recompute_scale_factor)
-    kind, ranks = _MODES[mode]
+    kind = _MODES[mode][0]
     if min(shape) < 1 or min(out) < 1:
         raise RuntimeError(
-            f"interpolate: input and output sizes should be greater than 0, but got input {list(shape)}, output {list(out)}"
+            f"interpolate: input and output sizes should be greater than 0, but got input {list(shape)}, output "
+            f"{list(out)}"
         )
     if kind == "area":
         return adaptive_average("interpolate", len(shape), input, out)
@@ -55,13 +57,17 @@ def check_settings(input: Tensor, mode: str, align_corners: bool | None, antiali
             f"interpolate: only 3D, 4D and 5D input Tensors supported (got {ndim}D: {shape_text(input._array)})"
         )
     if ndim - 2 not in _MODES[mode][1]:
-        raise NotImplementedError(f"interpolate: got {ndim}D input, but {mode} mode needs {_MODES[mode][1][0] + 2}D input")
+        raise NotImplementedError(
+            f"interpolate: got {ndim}D input, but {mode} mode needs {_MODES[mode][1][0] + 2}D input"
+        )
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
         raise ValueError(
             "align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear"
         )
     if antialias and mode not in ("bilinear", "bicubic"):
-        raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input")
+        raise ValueError(
+            "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input"
+        )
 
 
 def target_size(shape: Any, size: Any, scale_factor: Any, mode: str, recompute: bool | None) -> tuple[Any, Any]:
@@ -87,26 +93,33 @@ def one_per_dimension(value: Any, rank: int, what: str, shape: Any) -> tuple[Any
         return (int(value) if what == "size" else value,) * rank
     if len(value) != rank:
         raise ValueError(
-            f"Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
+            f"Input and output must have the same number of spatial dimensions, but got input with spatial dimensions "
+            f"of "
             f"{list(shape)} and {what} of {value}."
         )
     return tuple(int(v) for v in value) if what == "size" else tuple(value)
 
 
+def warn_renamed(name: str) -> None:
+    """The warning of an old name."""
+    warnings.warn(
+        f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=3)
+
+
 def upsample(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
              align_corners: bool | None = None) -> Tensor:
     """The old name of `interpolate`."""
-    warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    warn_renamed("upsample")
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
 def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
     """The old name of `interpolate(mode="nearest")`."""
-    warnings.warn("`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    warn_renamed("upsample_nearest")
     return interpolate(input, size, scale_factor, mode="nearest")
 
 
 def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
     """The old name of `interpolate(mode="bilinear", align_corners=True)`."""
-    warnings.warn("`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
+    warn_renamed("upsample_bilinear")
     return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)

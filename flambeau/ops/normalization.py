@@ -15,6 +15,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump
 from flambeau.core.tensor import Tensor, plain
+from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.padding import pad
 from flambeau.ops.pooling import avg_pool2d, avg_pool3d
 from flambeau.ops.sliding import Sizes, hide, shape_text
@@ -58,7 +59,8 @@ def normalize_over(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -
     return out.astype(x.dtype, copy=False), mean, var
 
 
-def normalize_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any) -> Any:
+def normalize_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float,
+                       affine: Any) -> Any:
     """(gradient of x, of weight, of bias); the last two have the shape `affine`, or are empty if that is None."""
     scale = 1 / np.sqrt(var + var.dtype.type(eps))
     unit = widened(x) - mean
@@ -77,10 +79,10 @@ def normalize_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, 
 
 
 def second_derivative(grad: Any, upstream: Tensor, x: Tensor, weight: Any, axes: Sizes, eps: float, affine: Any) -> Any:
-    """The derivative of `normalize_backward`, in ops; the statistics are recomputed so that it can be differentiated again.
+    """The derivative of `normalize_backward`, in ops; statistics are recomputed so that it has derivatives too.
 
-    With h = upstream * weight, the gradient of x is scale * P(h), where P(v) = v - mean(v) - unit * mean(v * unit) is its
-    own adjoint.
+    With h = upstream * weight, the gradient of x is scale * P(h), where P(v) = v - mean(v) - unit * mean(v * unit) is
+    its own adjoint.
     """
     a, b, c = grad
     centred = x - x.mean(dim=axes, keepdim=True)
@@ -117,12 +119,12 @@ def declare(name: str) -> Any:
         return dx, None if weight is None else dweight, None if bias is None else dbias
 
     backward.vjp(second_derivative)
-    return forward
+    return forward, backward
 
 
-native_batch_norm = declare("native_batch_norm")
-native_layer_norm = declare("native_layer_norm")
-native_group_norm = declare("native_group_norm")
+native_batch_norm, native_batch_norm_backward = declare("native_batch_norm")
+native_layer_norm, native_layer_norm_backward = declare("native_layer_norm")
+native_group_norm, native_group_norm_backward = declare("native_group_norm")
 
 
 @primitive("channel_affine")
@@ -134,6 +136,61 @@ def channel_affine(x: Any, scale: Any, shift: Any) -> Any:
 
 
 channel_affine.vjp(x=lambda grad, scale: grad * scale, scale=lambda grad, x: grad * x, shift=lambda grad: grad)
+
+
+# ---- oneDNN ------------------------------------------------------------------------------------
+
+
+def flat(t: Any) -> Any:
+    """The parameters of channels as a vector."""
+    return None if t is None else t.reshape(-1)
+
+
+def over_batch(x: Any, *others: Any, axes: Sizes, **attrs: Any) -> bool:
+    """Whether statistics are those of oneDNN's batch normalisation: one per channel."""
+    return len(axes) == x.ndim - 1 and usable(x, *others)
+
+
+@accelerated(native_batch_norm, when=over_batch)
+def onednn_batch_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
+    out, mean, var, _ = onednn(".normalization").batch_norm_train(x, flat(weight), flat(bias), eps)
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    return out, mean.reshape(shape), var.reshape(shape)
+
+
+@accelerated(native_batch_norm_backward, when=over_batch)
+def onednn_batch_norm_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float,
+                               affine: Any) -> Any:
+    found = onednn(".normalization").batch_norm_backward(
+        upstream, x, flat(weight), flat(mean), flat(var), eps, shift=affine is not None)
+    return with_shapes(found, affine)
+
+
+@accelerated(native_layer_norm)
+def onednn_layer_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
+    out, mean, var = onednn(".normalization").layer_norm(x, len(axes), weight, bias, eps)
+    shape = (*x.shape[:axes[0]], *(1,) * len(axes))
+    return out, mean.reshape(shape), var.reshape(shape)
+
+
+@accelerated(native_layer_norm_backward)
+def onednn_layer_norm_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float,
+                               affine: Any) -> Any:
+    found = onednn(".normalization").layer_norm_backward(
+        upstream, x, len(axes), weight, mean, var, eps, shift=affine is not None)
+    return with_shapes(found, affine)
+
+
+def with_shapes(found: Any, affine: Any) -> Any:
+    """The gradients of weight and bias in the shape of the parameters, zeros or empty where there are none."""
+    shape = (0,) if affine is None else affine
+    return found[0], *(np.zeros(shape, np.float32) if g is None else g.reshape(shape) for g in found[1:])
+
+
+@accelerated(channel_affine, when=lambda x, scale, shift: x.ndim > 1 and usable(x, scale, shift))
+def onednn_channel_affine(x: Any, scale: Any, shift: Any) -> Any:
+    zero, one = np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
+    return onednn(".normalization").batch_norm_eval(x, flat(scale), flat(shift), zero, one, 0.0)
 
 
 # ---- batch and instance ------------------------------------------------------------------------
@@ -162,7 +219,8 @@ def as_channels(t: Any, ndim: int) -> Any:
     return None if t is None else t.reshape(1, -1, *(1,) * (ndim - 2))
 
 
-def move_statistics(running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int, momentum: float) -> None:
+def move_statistics(running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int,
+                    momentum: float) -> None:
     """Move running statistics towards those of a batch; the variance is recorded unbiased."""
     for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
         if running is not None:
@@ -197,8 +255,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
                bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """Each channel with mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe & Szegedy 2015).
 
-    Shapes: (N, C, ...), all else (C,) -> the input's. In training the batch's own statistics are used, and the running ones
-    move by `momentum`; otherwise the running ones are used.
+    Shapes: (N, C, ...), all else (C,) -> the input's. In training the batch's own statistics are used, and the running
+    ones move by `momentum`; otherwise the running ones are used.
     Raises: ValueError for a batch with one value per channel in training; RuntimeError when channels do not fit.
     """
     if isinstance(input, Tensor) and input._array.size == 0:
@@ -214,15 +272,16 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     axes = (0, *range(2, x.ndim))
-    out, mean, var = native_batch_norm(input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=axes, eps=eps)
+    out, mean, var = native_batch_norm(
+        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=axes, eps=eps)
     if running_mean is not None or running_var is not None:
         move_statistics(running_mean, running_var, mean._array.reshape(-1), var._array.reshape(-1), count, momentum)
     return hide(out, input)
 
 
 def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
-                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
-                  eps: float = 1e-5) -> Tensor:
+                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """Each channel of each sample with mean 0 and variance 1 over its positions.
 
     Shapes: (N, C, ...), all else (C,). Running statistics, if given, move towards the mean over the samples; with
@@ -231,7 +290,9 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
     check_channels("instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not use_input_stats:
         if running_mean is None or running_var is None:
-            raise RuntimeError("instance_norm: expected running_mean and running_var to be defined when use_input_stats=False")
+            raise RuntimeError(
+                "instance_norm: expected running_mean and running_var to be defined when use_input_stats=False"
+            )
         return fixed_norm(input, running_mean, running_var, weight, bias, eps)
     x = input._array
     count = math.prod(x.shape[2:])
@@ -249,7 +310,7 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
 
 
 def trailing(op: str, input: Any, normalized_shape: Any, **parameters: Any) -> Sizes:
-    """The checked shape over which to normalise. RuntimeError unless it ends the input's and is that of all parameters."""
+    """The checked shape to normalise over. RuntimeError unless it ends the input's and is that of all parameters."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{op}(): argument 'input' must be Tensor, not {type(input).__name__}")
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
@@ -258,11 +319,14 @@ def trailing(op: str, input: Any, normalized_shape: Any, **parameters: Any) -> S
     x = input._array
     for name, t in parameters.items():
         if t is not None and t._array.shape != shape:
-            raise RuntimeError(f"{op}: expected {name} of shape {list(shape)}, the normalized_shape, got {list(t.shape)}")
+            raise RuntimeError(
+                f"{op}: expected {name} of shape {list(shape)}, the normalized_shape, got {list(t.shape)}"
+            )
     if x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
         wanted = ", ".join(map(str, shape))
         raise RuntimeError(
-            f"{op}: given normalized_shape={list(shape)}, expected input with shape [*, {wanted}], but got input of size {list(x.shape)}"
+            f"{op}: given normalized_shape={list(shape)}, expected input with shape [*, {wanted}], but got input of "
+            f"size {list(x.shape)}"
         )
     return shape
 
@@ -348,7 +412,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
 
 def raw_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
-                   running_var: Tensor | None, training: bool, momentum: float, eps: float, cudnn_enabled: bool = False) -> Tensor:
+                   running_var: Tensor | None, training: bool, momentum: float, eps: float,
+                   cudnn_enabled: bool = False) -> Tensor:
     """`nn.functional.batch_norm` with weight and bias first; `cudnn_enabled` is ignored."""
     return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
@@ -366,7 +431,7 @@ def raw_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None =
     return layer_norm(input, normalized_shape, weight, bias, eps)
 
 
-def raw_group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5,
-                   cudnn_enabled: bool = True) -> Tensor:
+def raw_group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+                   eps: float = 1e-5, cudnn_enabled: bool = True) -> Tensor:
     """`nn.functional.group_norm`; `cudnn_enabled` is ignored."""
     return group_norm(input, num_groups, weight, bias, eps)

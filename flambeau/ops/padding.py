@@ -31,8 +31,9 @@ constant_pad.vjp(
 def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
     """The input with its borders extended, or cropped by negative numbers.
 
-    `pad` lists (before, after) for the last dimension, then for the one before it, and so on. Modes: "constant" (`value`,
-    default 0), and for the last one to three dimensions of (N, C, ...) or (C, ...) "reflect", "replicate", "circular".
+    `pad` lists (before, after) for the last dimension, then for the one before it, and so on. Modes: "constant"
+    (`value`, default 0), and for the last one to three dimensions of (N, C, ...) or (C, ...) "reflect", "replicate",
+    "circular".
     Raises: RuntimeError for a padding larger than the mode can fill; NotImplementedError for other ranks.
     """
     if not isinstance(input, Tensor):
@@ -43,7 +44,8 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
         raise RuntimeError(f"pad: padding length must be divisible by 2, got {len(amounts)}")
     if len(amounts) > 2 * x.ndim:
         raise RuntimeError(
-            f"pad: padding length should be less than or equal to two times the input dimension, got {len(amounts)} numbers for "
+            f"pad: padding length should be less than or equal to two times the input dimension, got {len(amounts)} "
+            f"numbers for "
             f"input {shape_text(x)}"
         )
     pairs = tuple((amounts[i], amounts[i + 1]) for i in range(len(amounts) - 2, -1, -2))
@@ -58,7 +60,8 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
         raise ValueError(f'pad: padding mode "{mode}" doesn\'t take in value argument')
     if x.ndim not in _RANKS.get(len(pairs), ()):
         raise NotImplementedError(
-            f"pad: mode {mode} pads the last 1 dimension of 2D or 3D, 2 of 3D or 4D, 3 of 4D or 5D input; got {len(amounts)} "
+            f"pad: mode {mode} pads the last 1 dimension of 2D or 3D, 2 of 3D or 4D, 3 of 4D or 5D input; got "
+            f"{len(amounts)} "
             f"numbers for input {shape_text(x)}"
         )
     check_reach(mode, x, size, pairs)
@@ -69,15 +72,19 @@ def check_reach(mode: str, x: np.ndarray, size: Any, pairs: Pairs) -> None:
     """RuntimeError when there are not enough elements to fill the border with."""
     for n, (before, after) in zip(size, pairs):
         if n == 0:
-            raise RuntimeError(f"pad: mode {mode} expects dimensions to pad that are not empty, got input {shape_text(x)}")
+            raise RuntimeError(
+                f"pad: mode {mode} expects dimensions to pad that are not empty, got input {shape_text(x)}"
+            )
         if mode == "reflect" and (before >= n or after >= n):
             raise RuntimeError(
-                f"pad: mode reflect: padding size should be less than the corresponding input dimension, but got padding "
+                f"pad: mode reflect: padding size should be less than the corresponding input dimension, but got "
+                f"padding "
                 f"({before}, {after}) at a dimension of size {n} of input {shape_text(x)}"
             )
         if mode == "circular" and (before > n or after > n):
             raise RuntimeError(
-                f"pad: mode circular: padding value causes wrapping around more than once: padding ({before}, {after}) at a "
+                f"pad: mode circular: padding value causes wrapping around more than once: padding ({before}, {after}) "
+                f"at a "
                 f"dimension of size {n} of input {shape_text(x)}"
             )
 

@@ -9,13 +9,23 @@ import numpy as np
 
 from flambeau.core.dispatch import primitive
 from flambeau.core.tensor import Tensor
+from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.sliding import (
-    Pairs, Sizes, empty_like_order, hide, in_float32, output_size, padded, shape_text, shifted, sizes,
+    Pairs,
+    Sizes,
+    empty_like_order,
+    hide,
+    in_float32,
+    output_size,
+    padded,
+    shape_text,
+    shifted,
+    sizes,
 )
 
 __all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d",
-    "lp_pool2d", "lp_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "lp_pool1d", "lp_pool2d", "lp_pool3d",
 ]
 
 
@@ -48,14 +58,17 @@ def pool_arguments(op: str, rank: int, input: Any, kernel: Any, stride: Any, pad
             f"{op}: kernel_size, stride and dilation must be greater than zero, got {kernel}, {stride}, {dilation}"
         )
     if any(p < 0 or 2 * p > k for p, k in zip(padding, kernel)):
-        raise RuntimeError(f"{op}: padding must be between 0 and half of the kernel size, got padding {padding}, kernel_size {kernel}")
+        raise RuntimeError(
+            f"{op}: padding must be between 0 and half of the kernel size, got padding {padding}, kernel_size {kernel}"
+        )
     count = tuple(
         output_size(n, k, s, (p, p), d, ceil_mode)
         for n, k, s, p, d in zip(x.shape[-rank:], kernel, stride, padding, dilation)
     )
     if min(count) < 1:
         raise RuntimeError(
-            f"{op}: the output would have size {list(count)}: the windows ({kernel}) are larger than the input ({shape_text(x)})"
+            f"{op}: the output would have size {list(count)}: the windows ({kernel}) are larger than the input "
+            f"({shape_text(x)})"
         )
     return kernel, stride, padding, dilation, count
 
@@ -93,7 +106,8 @@ def divide(values: np.ndarray, by: Any) -> np.ndarray:
 
 @primitive("avg_pool")
 @in_float32
-def avg_pool(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes, include_pad: bool, divisor: int | None) -> Any:
+def avg_pool(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes, include_pad: bool,
+             divisor: int | None) -> Any:
     """The mean of each window: (N, C, *size) -> (N, C, *count)."""
     ones = (1,) * len(kernel)
     size = x.shape[2:]
@@ -107,8 +121,8 @@ def avg_pool(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, count: Siz
 
 @primitive("avg_pool_backward")
 @in_float32
-def avg_pool_backward(grad: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes, include_pad: bool,
-                      divisor: int | None) -> Any:
+def avg_pool_backward(grad: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes,
+                      include_pad: bool, divisor: int | None) -> Any:
     """The adjoint of `avg_pool`: every window's share spread over its elements."""
     ones = (1,) * len(kernel)
     by = divisor or divisors(size, count, kernel, stride, padding, include_pad).astype(grad.dtype)
@@ -121,6 +135,28 @@ def avg_pool_backward(grad: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, p
     return padded(out, tuple((-b, -a) for b, a in pairs))
 
 
+def divides_as_onednn(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes, include_pad: bool,
+                      divisor: int | None, size: Sizes | None = None) -> bool:
+    """Whether oneDNN counts the same elements: it does not clip windows at the padded edge."""
+    if divisor is not None or not usable(x):
+        return False
+    reach = ((c - 1) * s + k - 2 * p for c, s, k, p in zip(count, stride, kernel, padding))
+    return not include_pad or all(end <= n for end, n in zip(reach, size or x.shape[2:]))
+
+
+@accelerated(avg_pool, when=divides_as_onednn)
+def onednn_avg_pool(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes, include_pad: bool,
+                    divisor: None) -> Any:
+    return onednn(".pooling").avg_pool_forward(x, kernel, stride, padding, include_pad, count)
+
+
+@accelerated(avg_pool_backward, when=divides_as_onednn)
+def onednn_avg_pool_backward(grad: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, count: Sizes,
+                             include_pad: bool, divisor: None) -> Any:
+    shape = (*grad.shape[:2], *size)
+    return onednn(".pooling").avg_pool_backward(grad, shape, kernel, stride, padding, include_pad)
+
+
 avg_pool.vjp(
     x=lambda grad, shapes, kernel, stride, padding, count, include_pad, divisor: hide(avg_pool_backward(
         grad, size=shapes[0][2:], kernel=kernel, stride=stride, padding=padding, count=count, include_pad=include_pad,
@@ -128,7 +164,8 @@ avg_pool.vjp(
 )
 avg_pool_backward.vjp(
     grad=lambda grad, kernel, stride, padding, count, include_pad, divisor: hide(avg_pool(
-        grad, kernel=kernel, stride=stride, padding=padding, count=count, include_pad=include_pad, divisor=divisor), grad),
+        grad, kernel=kernel, stride=stride, padding=padding, count=count, include_pad=include_pad,
+        divisor=divisor), grad),
 )
 
 
@@ -147,8 +184,9 @@ def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
                count_include_pad: bool = True) -> Tensor:
     """Mean of each window along a sequence.
 
-    Shapes: (N, C, L) or (C, L) -> (N, C, L'), L' = (L + 2*padding - kernel) // stride + 1 (rounded up with `ceil_mode`).
-    The padding counts as zeros unless `count_include_pad` is False. Raises: RuntimeError if it exceeds half the kernel.
+    Shapes: (N, C, L) or (C, L) -> (N, C, L'), L' = (L + 2*padding - kernel) // stride + 1 (rounded up with
+    `ceil_mode`). The padding counts as zeros unless `count_include_pad` is False. Raises: RuntimeError if it exceeds
+    half the kernel.
     """
     return average("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
@@ -171,7 +209,8 @@ def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any
 # ---- power averages ----------------------------------------------------------------------------
 
 
-def power_average(op: str, rank: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
+def power_average(op: str, rank: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any,
+                  ceil_mode: bool) -> Tensor:
     """(sum of x**p over each window) ** (1/p), made from the mean; the sign guards the root as in PyTorch."""
     kernel = sizes(kernel_size, rank, "kernel_size", op)
     mean = average(op, rank, input.pow(norm_type), kernel, stride, 0, ceil_mode, True, None)
@@ -210,11 +249,10 @@ def adaptive_arguments(op: str, rank: int, input: Any, output_size: Any) -> Size
         raise RuntimeError(f"{op}: expected {rank + 1}D or {rank + 2}D input, got input {shape_text(x)}")
     if any(n == 0 for n in x.shape[-rank - 1:]):
         raise RuntimeError(f"{op}: expected input with non-zero channels and sizes, got input {shape_text(x)}")
-    if isinstance(output_size, (tuple, list)):
-        output_size = tuple(n if given is None else given for given, n in zip(output_size, x.shape[-rank:], strict=False)) \
-            if len(output_size) == rank else output_size
-    elif output_size is None:
-        output_size = x.shape[-rank:]
+    if output_size is None:
+        output_size = (None,) * rank
+    if isinstance(output_size, (tuple, list)) and len(output_size) == rank:
+        output_size = tuple(n if given is None else given for given, n in zip(output_size, x.shape[-rank:]))
     count = sizes(output_size, rank, "output_size", op)
     if min(count) < 0:
         raise RuntimeError(f"{op}: elements of output_size must be at least 0, got {count}")

@@ -12,13 +12,17 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.modes import modes
 from flambeau.core.random import default_generator, uniform
 from flambeau.core.tensor import Tensor, wrap
+from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.pooling import adaptive_arguments, batched_call, bins, overhang, pool_arguments
 from flambeau.ops.sliding import Sizes, empty_like_order, hide, in_float32, padded, shape_text, shifted, sizes
 
 __all__ = [
-    f"{kind}{rank}d{suffix}" for kind in ("max_pool", "adaptive_max_pool") for rank in (1, 2, 3) for suffix in ("", "_with_indices")
-] + ["fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices",
-     "max_unpool1d", "max_unpool2d", "max_unpool3d"]
+    "adaptive_max_pool1d", "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
+    "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "max_pool1d",
+    "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices",
+    "max_unpool1d", "max_unpool2d", "max_unpool3d",
+]
 
 
 # ---- sliding maxima ----------------------------------------------------------------------------
@@ -26,11 +30,12 @@ __all__ = [
 
 @primitive("max_pool", outputs=2)
 @in_float32
-def max_windows(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, count: Sizes, track: bool) -> Any:
+def max_windows(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, count: Sizes,
+                track: bool) -> Any:
     """(maxima, place of each within its window): (N, C, *size) -> twice (N, C, *count).
 
-    The first maximum counts; nan counts as largest. Places are small integers in row-major order of the kernel, which is
-    all the derivative needs; without `track` they are left out (an empty array).
+    The first maximum counts; nan counts as largest. Places are small integers in row-major order of the kernel, which
+    is all the derivative needs; without `track` they are left out (an empty array).
     """
     room = padded(x, overhang(x.shape[2:], count, kernel, stride, padding, dilation), lowest(x.dtype))
     seen = shifted(room, count, kernel, stride, dilation)
@@ -66,7 +71,8 @@ def first_inside(count: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dil
 
 @primitive("max_pool_backward")
 @in_float32
-def max_pool_backward(grad: Any, place: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Any:
+def max_pool_backward(grad: Any, place: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes,
+                      dilation: Sizes) -> Any:
     """Each value of grad added where its window had the maximum: (N, C, *count) -> (N, C, *size)."""
     count = grad.shape[2:]
     pairs = overhang(size, count, kernel, stride, padding, dilation)
@@ -105,8 +111,37 @@ def max_pool_indices(place: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, p
     return np.ascontiguousarray(flat)
 
 
+def finite(x: Any, **attrs: Any) -> bool:
+    """Whether oneDNN gives the same maxima: it drops nan and counts from the lowest finite number."""
+    if not usable(x) or (not attrs["track"] and math.prod(attrs["kernel"]) <= 4):  # NumPy is as fast
+        return False
+    values = x.ravel(order="K")
+    return bool(np.isfinite(np.dot(values, values)))
+
+
+@accelerated(max_windows, when=finite)
+def onednn_max_pool(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, count: Sizes,
+                    track: bool) -> Any:
+    best, memory = onednn(".pooling").max_pool_forward(x, kernel, stride, padding, dilation, count, track)
+    return best, memory.positions if track else np.empty(0, np.uint8)
+
+
+def in_onednn_order(grad: Any, place: Any, **attrs: Any) -> bool:
+    """Whether the places are laid out as oneDNN leaves them."""
+    return usable(grad) and np.moveaxis(place, 1, -1).flags.c_contiguous
+
+
+@accelerated(max_pool_backward, when=in_onednn_order)
+def onednn_max_pool_backward(grad: Any, place: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes,
+                             dilation: Sizes) -> Any:
+    pooling = onednn(".pooling")
+    memory = pooling.max_pool_memory(place, (*grad.shape[:2], *size), kernel, stride, padding, dilation)
+    return pooling.max_pool_backward(grad, memory)
+
+
 @max_windows.vjp
-def max_pool_vjp(grad: Any, out1: Tensor, shapes: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Any:
+def max_pool_vjp(grad: Any, out1: Tensor, shapes: Any, kernel: Sizes, stride: Sizes, padding: Sizes,
+                 dilation: Sizes) -> Any:
     return hide(max_pool_backward(
         grad[0], out1, size=shapes[0][2:], kernel=kernel, stride=stride, padding=padding, dilation=dilation), grad[0])
 
@@ -138,25 +173,26 @@ def maxima(op: str, rank: int, input: Any, kernel_size: Any, stride: Any, paddin
     return batched_call(rank, input, run)
 
 
-def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-               return_indices: bool = False) -> Any:
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Any:
     """Largest value of each window along a sequence.
 
-    Shapes: (N, C, L) or (C, L) -> (N, C, L'), L' = (L + 2*padding - dilation*(kernel-1) - 1) // stride + 1 (rounded up with
-    `ceil_mode`). Dtypes: integers and floats, kept. `return_indices` adds the int64 position of each maximum in its plane.
-    The derivative goes to the first maximum of a window. Raises: RuntimeError if the padding exceeds half the kernel.
+    Shapes: (N, C, L) or (C, L) -> (N, C, L'), L' = (L + 2*padding - dilation*(kernel-1) - 1) // stride + 1 (rounded up
+    with `ceil_mode`). Dtypes: integers and floats, kept. `return_indices` adds the int64 position of each maximum in
+    its plane. The derivative goes to the first maximum of a window. Raises: RuntimeError if the padding exceeds half
+    the kernel.
     """
     return maxima("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-               return_indices: bool = False) -> Any:
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Any:
     """Largest value of each window over images, (N, C, H, W) or (C, H, W). For the rest see `max_pool1d`."""
     return maxima("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-               return_indices: bool = False) -> Any:
+def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Any:
     """Largest value of each window through volumes, (N, C, D, H, W) or (C, D, H, W). For the rest see `max_pool1d`."""
     return maxima("max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -241,7 +277,7 @@ def argmax_boxes(x: Any, *, boxes: Any) -> Any:
 @primitive("argmax_sampled_boxes", no_gradient="positions are integers")
 @in_float32
 def argmax_sampled_boxes(x: Any, samples: Any, *, kernel: Sizes, count: Sizes) -> Any:
-    """The same for windows of one size whose starts follow Graham's random intervals, one sample per plane and dimension."""
+    """The same for windows of one size at Graham's random starts, from one sample per plane and dimension."""
     out = np.empty((*x.shape[:2], *count), np.int64)
     # As PyTorch has it: over images the first sample is the width's, in volumes the depth's.
     order = (1, 0) if len(count) == 2 else (0, 1, 2)
@@ -284,7 +320,7 @@ def adaptive_maxima(op: str, rank: int, input: Any, output_size: Any, return_ind
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """Maxima of `output_size` even bins: (N, C, L) or (C, L) -> (N, C, output_size), with int64 positions on request."""
+    """Maxima of even bins: (N, C, L) or (C, L) -> (N, C, output_size), with int64 positions on request."""
     return adaptive_maxima("adaptive_max_pool1d", 1, input, output_size, return_indices)
 
 
@@ -313,8 +349,8 @@ def adaptive_max_pool3d_with_indices(input: Tensor, output_size: Any, return_ind
     return adaptive_max_pool3d(input, output_size, True)
 
 
-def fractional_maxima(op: str, rank: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool,
-                      samples: Any) -> Any:
+def fractional_maxima(op: str, rank: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any,
+                      return_indices: bool, samples: Any) -> Any:
     """The checks and the call behind fractional_max_pool2d and 3d."""
     if output_size is None and output_ratio is None:
         raise ValueError(f"{op} requires specifying either an output_size or an output_ratio")
@@ -330,7 +366,9 @@ def fractional_maxima(op: str, rank: int, input: Any, kernel_size: Any, output_s
     else:
         count = sizes(output_size, rank, "output_size", op)
     if any(c + k - 1 > n or k < 1 or c < 1 for n, c, k in zip(x.shape[-rank:], count, kernel)):
-        raise RuntimeError(f"{op}: windows {kernel} for an output of {list(count)} do not fit the input ({shape_text(x)})")
+        raise RuntimeError(
+            f"{op}: windows {kernel} for an output of {list(count)} do not fit the input ({shape_text(x)})"
+        )
     planes = (x.shape[0], x.shape[1]) if x.ndim == rank + 2 else (1, x.shape[0])
     if samples is None:
         drawn = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
@@ -359,14 +397,16 @@ def fractional_max_pool3d(input: Tensor, kernel_size: Any, output_size: Any = No
         "fractional_max_pool3d", 3, input, kernel_size, output_size, output_ratio, return_indices, _random_samples)
 
 
-def fractional_max_pool2d_with_indices(input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
-                                       return_indices: bool = False, _random_samples: Tensor | None = None) -> Any:
+def fractional_max_pool2d_with_indices(input: Tensor, kernel_size: Any, output_size: Any = None,
+                                       output_ratio: Any = None, return_indices: bool = False,
+                                       _random_samples: Tensor | None = None) -> Any:
     """`fractional_max_pool2d` that returns (maxima, indices)."""
     return fractional_max_pool2d(input, kernel_size, output_size, output_ratio, True, _random_samples)
 
 
-def fractional_max_pool3d_with_indices(input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None,
-                                       return_indices: bool = False, _random_samples: Tensor | None = None) -> Any:
+def fractional_max_pool3d_with_indices(input: Tensor, kernel_size: Any, output_size: Any = None,
+                                       output_ratio: Any = None, return_indices: bool = False,
+                                       _random_samples: Tensor | None = None) -> Any:
     """`fractional_max_pool3d` that returns (maxima, indices)."""
     return fractional_max_pool3d(input, kernel_size, output_size, output_ratio, True, _random_samples)
 
@@ -405,9 +445,13 @@ def unpooled_size(op: str, usual: Sizes, stride: Sizes, wanted: Any, rank: int) 
     if len(wanted) == rank + 2:
         wanted = wanted[2:]
     if len(wanted) != rank:
-        raise ValueError(f"{op}: output_size should be a sequence containing {rank} or {rank + 2} elements, but it has {len(wanted)}")
+        raise ValueError(
+            f"{op}: output_size should be a sequence containing {rank} or {rank + 2} elements, but it has {len(wanted)}"
+        )
     if any(not u - s < w < u + s for u, s, w in zip(usual, stride, wanted)):
-        raise ValueError(f"{op}: invalid output_size {list(wanted)}: it must lie within a stride ({stride}) of {list(usual)}")
+        raise ValueError(
+            f"{op}: invalid output_size {list(wanted)}: it must lie within a stride ({stride}) of {list(usual)}"
+        )
     return tuple(int(w) for w in wanted)
 
 
@@ -415,7 +459,8 @@ def max_unpool1d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any =
                  output_size: Any = None) -> Tensor:
     """Puts maxima back where `max_pool1d(..., return_indices=True)` found them, zeros elsewhere.
 
-    Shapes: (N, C, L') or (C, L') -> (N, C, L), L = (L'-1)*stride + kernel - 2*padding unless `output_size` says otherwise.
+    Shapes: (N, C, L') or (C, L') -> (N, C, L), L = (L'-1)*stride + kernel - 2*padding unless `output_size` says
+    otherwise.
     Raises: ValueError for an impossible output_size; RuntimeError for indices outside it.
     """
     return unpooled("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)

@@ -68,7 +68,7 @@ def step_of(size: int, out: int, scale: float | None, align_corners: bool, real:
 
 
 def nearest(size: int, out: int, scale: float | None, *, exact: bool) -> np.ndarray:
-    """The element left of each point, or with `exact` the one whose centre is nearest. Always in float32, as in PyTorch."""
+    """The element left of each point, or (`exact`) the one whose centre is nearest. Always in float32."""
     step = step_of(size, out, scale, False, np.float32)
     point = np.arange(out, dtype=np.float32) + np.float32(0.5 if exact else 0)
     return np.minimum(np.floor(point * step).astype(np.int64), size - 1)[:, None]
@@ -130,7 +130,7 @@ def antialiased(size: int, out: int, step: Any, kind: str, real: Any) -> Taps:
 @primitive("resample")
 @in_float32
 def resample(x: Any, *, plan: tuple[Any, ...]) -> Any:
-    """The plan's maps applied to the last dimensions, the last one first. Bytes are rounded after each, as in PyTorch."""
+    """The plan's maps applied to the last dimensions, the last one first. Bytes are rounded after each."""
     kind = x.dtype
     for axis, how in reversed(list(enumerate(plan, x.ndim - len(plan)))):
         positions, weights = taps(x.shape[axis], how, kind == np.float64)
@@ -176,5 +176,7 @@ def add_at(out: np.ndarray, positions: np.ndarray, values: np.ndarray, axis: int
 
 
 resample.vjp(
-    x=lambda grad, shapes, plan: hide(resample_backward(grad, plan=plan, size=shapes[0][len(shapes[0]) - len(plan):]), grad))
+    x=lambda grad, shapes, plan: hide(
+        resample_backward(grad, plan=plan, size=shapes[0][len(shapes[0]) - len(plan):]), grad),
+)
 resample_backward.vjp(grad=lambda grad, plan: hide(resample(grad, plan=plan), grad))

@@ -49,7 +49,8 @@ def shape_text(array: Any) -> str:
     return "×".join(map(str, array.shape)) or "0-d"
 
 
-def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool = False) -> int:
+def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int,
+                ceil_mode: bool = False) -> int:
     """How many windows fit along one dimension; with `ceil_mode` the last may overhang, but must start inside."""
     room = size + sum(padding) - dilation * (kernel - 1) - 1
     count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
@@ -157,12 +158,12 @@ def map_results(function: Callable[[np.ndarray], np.ndarray], results: Any) -> A
     return tuple(map(function, results)) if isinstance(results, tuple) else function(results)
 
 
-def hide(result: Any, *inputs: Any) -> Any:
+def hide(result: Any, *inputs: Tensor) -> Any:
     """Mark outputs that a kernel left channels-last in memory, so that they look contiguous to their user.
 
     When an input is channels-last openly, as its user asked, so are the outputs, and nothing is hidden.
     """
-    if any(isinstance(t, Tensor) and not t._hidden and t._array.ndim > 3 and openly_channels_last(t._array) for t in inputs):
+    if any(not t._hidden and t._array.ndim > 3 and openly_channels_last(t._array) for t in inputs):
         return result
     for out in result if isinstance(result, tuple) else (result,):
         if not out._hidden and not out._array.flags.c_contiguous:

@@ -78,13 +78,26 @@ class MaxPoolMemory:
         self.positions = positions  # (N, C, *count), channels-last: which element of its window
 
 
+def max_pool_memory(positions: np.ndarray, x_shape: Sizes, kernel: Sizes, stride: Sizes, padding: Any,
+                    dilation: Sizes) -> MaxPoolMemory:
+    """The memory of a forward pass from the places of its maxima (channels-last, as `max_pool_forward` made them)."""
+    plan = _pool(lib.POOLING_MAX, tuple(x_shape), kernel, stride, pairs(padding), dilation, positions.shape[2:], True)
+    if positions.dtype != plan.workspace_dtype:
+        raise Unsupported(f"places of type {positions.dtype} did not come from oneDNN")
+    return MaxPoolMemory(plan, positions)
+
+
 def max_pool_forward(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Any, dilation: Sizes,
                      out_shape: Sizes | None = None, training: bool = True) -> tuple[np.ndarray, MaxPoolMemory | None]:
     """Largest value of each window, (N, C, *size) -> (N, C, *count), and the memory for the other two functions.
 
     `out_shape` (spatial sizes only) says how many windows there are where `ceil_mode` makes it more. The memory is
-    None unless `training`.
+    None unless `training`. Arrays with nan are Unsupported: oneDNN would drop it where PyTorch passes it on.
     """
+    x, last = ordered(x)
+    flat = (x.transpose(0, *range(2, x.ndim), 1) if last else x).reshape(-1)
+    if np.isnan(np.dot(flat, flat)):
+        raise Unsupported("nan would not count as the largest value")
     plan = _pool(lib.POOLING_MAX, x.shape, kernel, stride, pairs(padding), dilation, out_shape, training)
     y = empty(plan.shape, True)
     with Workspace() as space:
