@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -483,31 +484,58 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 @primitive("as_strided", view=True)
-def _as_strided(x: Any, *, size: Any, stride: Any, offset: int) -> Any:
-    """Only replayed for gradients: there `x` is a dense array of the base's own elements."""
+def _as_strided(x: Any, *, size: Any, stride: Any, offset: int, geometry: Any) -> Any:
+    """Only replayed for in-place writes: there `x` is a dense array of the base's own elements."""
     flat = x.reshape(-1)
     itemsize = flat.itemsize
     return np.ndarray(size, flat.dtype, buffer=flat.data, offset=offset * itemsize, strides=[s * itemsize for s in stride])
 
 
-_as_strided.vjp(x=lambda grad, size, stride, offset, shapes: write_region(
-    grad, replay=lambda a: _as_strided.op.kernel(a, size=size, stride=stride, offset=offset), shape=shapes[0]))
+_as_strided.vjp(x=lambda grad, size, stride, offset, geometry: _restride(
+    grad, source=(size, stride, offset), target=geometry, shared=geometry))
+
+
+@primitive("as_strided_backward")
+def _restride(grad: Any, *, source: Any, target: Any, shared: Any) -> Any:
+    """A gradient laid out as `source` (sizes, strides, offset) summed into memory and read as `target`.
+
+    Where `shared` shows an element several times, each gets its share, so that they add up again.
+    """
+    first = min(source[2], target[2])
+    count = 1 + max(offset - first + sum((n - 1) * s for n, s in zip(size, stride)) for size, stride, offset in (source, target))
+    memory = np.zeros(count, grad.dtype)
+    np.add.at(memory, _positions(source, first), grad)
+    if shared is not None:
+        places = _positions(shared, first)
+        shown = np.bincount(places.reshape(-1), minlength=count)
+        if shown.max(initial=0) > 1:
+            memory = memory / np.maximum(shown, 1).astype(grad.dtype)
+    return memory[_positions(target, first)]
+
+
+_restride.vjp(grad=lambda grad, source, target, shared: _restride(grad, source=target, target=source, shared=shared))
+
+
+def _positions(geometry: Any, first: int) -> np.ndarray:
+    """Where in memory each element lies, counted from `first`."""
+    size, stride, offset = geometry
+    places = np.full((1,) * len(size), offset - first, np.int64)
+    for d, (n, s) in enumerate(zip(size, stride)):
+        places = places + (np.arange(n) * s).reshape((-1,) + (1,) * (len(size) - d - 1))
+    return places.reshape(size)
 
 
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
-    """A view of the whole storage with these sizes, strides and offset (in elements). RuntimeError if it reaches outside.
-
-    The derivative assumes that the input shows its storage densely from its offset on.
-    """
+    """A view of the whole storage with these sizes, strides and offset (in elements). RuntimeError if it reaches outside."""
     plain(input)
-    start = input.storage_offset() if storage_offset is None else storage_offset
+    here = input.storage_offset()
+    start = here if storage_offset is None else storage_offset
     array = as_strided_array(storage_of(input), input.dtype, size, stride, start)
-    attrs = {"size": tuple(size), "stride": tuple(stride), "offset": start - input.storage_offset()}
-    return _strided_view(input, array, attrs)
-
-
-def _strided_view(input: Tensor, array: np.ndarray, attrs: Any) -> Tensor:
-    t = dispatch.attach_view(input, array, partial(_as_strided.op.kernel, **attrs))
+    attrs = {"size": tuple(size), "stride": tuple(stride), "offset": start, "geometry": (input._array.shape, strides_of(input), here)}
+    # Writes are replayed on the base, whose elements are taken to lie densely from its own offset on.
+    base = input if input._base is None else input._base[0]
+    t = dispatch.attach_view(input, array, None)
+    t._base = (base, partial(_as_strided.op.kernel, **{**attrs, "offset": start - base.storage_offset()}))
     if modes.grad:
         if input._requires_grad:
             dispatch.record(_as_strided.op, (input,), attrs, [t])
