@@ -75,15 +75,44 @@ def randperm(gen, n, dtype=np.int64):
     """The numbers 0 … n-1 in random order (Fisher and Yates, from the front)."""
     if n < 2:
         return np.arange(n, dtype=dtype)
-    places = np.arange(n - 1)
+    places = np.arange(n)
+    remaining = n - places[:-1]
     if n < 0xFFFFFFFF // 20:
-        jumps = gen.raw(n - 1).astype(np.uint32) % (n - places).astype(np.uint32)
+        places[:-1] += gen.raw(n - 1).astype(np.uint32) % remaining.astype(np.uint32)
     else:                                               # 32 bits would favour small numbers
-        jumps = stream.random64(gen, n - 1) % (n - places).astype(np.uint64)
-    order = list(range(n))
-    for i, j in enumerate((places + jumps.astype(np.int64)).tolist()):
+        places[:-1] += (stream.random64(gen, n - 1) % remaining.astype(np.uint64)).astype(np.int64)
+    return (_swapped_in_turn(places) if n < 1000 else _swapped_at_once(places)).astype(dtype, copy=False)
+
+
+def _swapped_in_turn(places):
+    """0 … n-1 after swapping elements i and places[i] for i = 0, 1, …"""
+    order = list(range(len(places)))
+    for i, j in enumerate(places.tolist()):
         order[i], order[j] = order[j], order[i]
-    return np.array(order, dtype)
+    return np.array(order, np.int64)
+
+
+def _swapped_at_once(places):
+    """The same without a loop over elements; every place is at or behind its index.
+
+    Step i takes what lies at places[i]: what the last earlier step m with the same place left there, which is what
+    step m found at m itself, or else the number of the place. What a step finds at its own index follows from an
+    earlier step in the same way; following these links to their ends gives all of it.
+    """
+    n = len(places)
+    bits = n.bit_length()
+    keys = np.sort(places << bits | np.arange(n))       # by place, then by step
+    place, step = keys >> bits, keys & ((1 << bits) - 1)
+    same = place[1:] == place[:-1]
+    before = np.full(n, -1)                             # the last earlier step with the same place
+    before[step[1:][same]] = step[:-1][same]
+    last = np.flatnonzero(np.append(~same, True))       # of every place, the last step
+    found = np.arange(n)
+    link = np.where(step[last] == place[last], before[step[last]], step[last])
+    found[place[last]] = np.where(link < 0, place[last], link)
+    while not np.array_equal(found, found[found]):
+        found = found[found]
+    return np.where(before < 0, places, found[before])
 
 
 def multinomial(gen, weights, count, replacement=False):

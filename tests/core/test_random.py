@@ -152,6 +152,16 @@ def test_bernoulli_extremes():
     assert distributions.bernoulli(g, (1000,), 1.0).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 200, 1500])
+def test_both_ways_to_swap_agree(n):
+    behind = np.arange(n) + stream.randint(torch.Generator().manual_seed(n), (n,), 0, 1 << 20) % (n - np.arange(n))
+    crowded = np.maximum(np.arange(n), behind // 3 * 3)              # many steps with one place
+    for places in (behind, crowded, np.arange(n)):
+        in_turn = distributions._swapped_in_turn(places)
+        assert np.array_equal(distributions._swapped_at_once(places), in_turn)
+        assert sorted(in_turn) == list(range(n))
+
+
 def test_gamma_dirichlet_and_binomial_moments():
     g = torch.Generator().manual_seed(0)
     gamma = distributions.standard_gamma(g, np.full(4000, 2.5))
