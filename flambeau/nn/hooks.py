@@ -52,7 +52,7 @@ class RemovableHandle:
 
 
 class GlobalHooks:
-    """The hooks that apply to every module. `__bool__` is what the fast path of a call asks."""
+    """The hooks that apply to every module."""
 
     def __init__(self) -> None:
         self.forward_pre: OrderedDict = OrderedDict()
@@ -66,11 +66,10 @@ class GlobalHooks:
         self.parameter_registration: OrderedDict = OrderedDict()
         self.module_registration: OrderedDict = OrderedDict()
 
-    def __bool__(self) -> bool:
-        return bool(self.forward_pre or self.forward or self.backward_pre or self.backward)
-
 
 every_module = GlobalHooks()
+# The ids of the global hooks that a call must run; the fast path of a call asks only whether this is empty.
+called_everywhere: OrderedDict = OrderedDict()
 
 
 def register(registry: OrderedDict, hook: Callable, *flags: OrderedDict, prepend: bool = False) -> RemovableHandle:
@@ -86,19 +85,19 @@ def register(registry: OrderedDict, hook: Callable, *flags: OrderedDict, prepend
 
 def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
     """`hook(module, args)` runs before every module's forward and may replace the arguments."""
-    return register(every_module.forward_pre, hook)
+    return register(every_module.forward_pre, hook, called_everywhere)
 
 
 def register_module_forward_hook(hook: Callable, *, with_kwargs: bool = False,
                                  always_call: bool = False) -> RemovableHandle:
     """`hook(module, args, output)` runs after every module's forward and may replace the output."""
     flags = [every_module.forward_with_kwargs] * with_kwargs + [every_module.forward_always] * always_call
-    return register(every_module.forward, hook, *flags)
+    return register(every_module.forward, hook, called_everywhere, *flags)
 
 
 def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
     """`hook(module, grad_output)` runs before the gradients of every module are computed."""
-    return register(every_module.backward_pre, hook)
+    return register(every_module.backward_pre, hook, called_everywhere)
 
 
 def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
@@ -107,7 +106,7 @@ def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
         raise RuntimeError("Cannot use both regular backward hooks and full backward hooks as a global Module hook. "
                            "Please use only one of them.")
     every_module.is_full_backward = True
-    return register(every_module.backward, hook)
+    return register(every_module.backward, hook, called_everywhere)
 
 
 def register_module_backward_hook(hook: Callable) -> RemovableHandle:
@@ -116,7 +115,7 @@ def register_module_backward_hook(hook: Callable) -> RemovableHandle:
         raise RuntimeError("Cannot use both regular backward hooks and full backward hooks as a global Module hook. "
                            "Please use only one of them.")
     every_module.is_full_backward = False
-    return register(every_module.backward, hook)
+    return register(every_module.backward, hook, called_everywhere)
 
 
 def register_module_buffer_registration_hook(hook: Callable) -> RemovableHandle:

@@ -9,11 +9,12 @@ from flambeau.core.dtype import bfloat16, dtype as dtype_type, float16, float32,
 from flambeau.core.tensor import Tensor
 from flambeau.nn import hooks as _hooks
 from flambeau.nn.errors import name_module
-from flambeau.nn.hooks import (RemovableHandle, every_module, register, register_module_backward_hook,
-                    register_module_buffer_registration_hook, register_module_forward_hook,
-                    register_module_forward_pre_hook, register_module_full_backward_hook,
-                    register_module_full_backward_pre_hook, register_module_module_registration_hook,
-                    register_module_parameter_registration_hook)
+from flambeau.nn.hooks import (
+    RemovableHandle, called_everywhere, every_module, register, register_module_backward_hook,
+    register_module_buffer_registration_hook, register_module_forward_hook, register_module_forward_pre_hook,
+    register_module_full_backward_hook, register_module_full_backward_pre_hook,
+    register_module_module_registration_hook, register_module_parameter_registration_hook,
+)
 from flambeau.nn.parameter import Buffer, Parameter, is_lazy
 from flambeau.nn.state import StateDictMixin, _IncompatibleKeys
 
@@ -78,14 +79,18 @@ class Module(StateDictMixin):
     # -------------------------------------------------------------------------------------------- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        forward = self._compiled_call_impl or self.forward
+        # A class with __getattr__ pays about 0.1 µs for every attribute it reads; the dictionary costs a fifth.
+        attributes = self.__dict__
         try:
-            if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-                    or every_module.forward or every_module.forward_pre or every_module.backward
-                    or every_module.backward_pre):
-                return _hooks.call(self, forward, args, kwargs)
-            return forward(*args, **kwargs)
+            if (called_everywhere or attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]
+                    or attributes["_backward_hooks"] or attributes["_backward_pre_hooks"]):
+                return _hooks.call(self, self._compiled_call_impl or self.forward, args, kwargs)
+            if "_compiled_call_impl" in attributes:
+                return attributes["_compiled_call_impl"](*args, **kwargs)
+            return self.forward(*args, **kwargs)
         except Exception as error:
+            if "_parameters" not in attributes:
+                raise AttributeError(f"cannot call {type(self).__name__} before Module.__init__() call") from error
             name_module(self, error)
             raise
 

@@ -52,9 +52,22 @@ def _in_time(parts: list, reverse: bool, join: Callable) -> Any:
     return join(parts if not reverse else parts[::-1], 0)
 
 
+def _all_before(values: Any, initial: Any, steps: list, reverse: bool, join: Callable) -> Any:
+    """`_before` of every step, in the order of the rows."""
+    return _in_time([_before(values, initial, steps, k, join) for k in range(len(steps))], reverse, join)
+
+
 def _keep_rest(new: Any, old: Any, rows: int, join: Callable) -> Any:
     """New values for the first rows of a state, the old ones for the others."""
     return new if rows == old.shape[0] else join([new, old[rows:]], 0)
+
+
+def _last(values: np.ndarray, initial: np.ndarray, steps: list) -> np.ndarray:
+    """Where each sequence ends up."""
+    end = initial.copy()
+    for first, rows in steps:
+        end[:rows] = values[first:first + rows]
+    return end
 
 
 def _wide(*arrays: Any) -> list[Any]:
@@ -66,12 +79,17 @@ def _narrow(dtype: Any, *arrays: Any) -> tuple:
     return tuple(a if a is None else a.astype(dtype, copy=False) for a in arrays)
 
 
-def _sigmoid(a: np.ndarray) -> None:
-    """In place; the overflow of exp for very negative numbers ends in the right 0."""
-    np.negative(a, out=a)
-    np.exp(a, out=a)
-    a += 1
-    np.reciprocal(a, out=a)
+def _halved(array: np.ndarray, columns: int) -> np.ndarray:
+    """A copy with the first columns halved: sigmoid(x) = (tanh(x / 2) + 1) / 2 needs one function for all gates."""
+    array = array.copy()
+    array[..., :columns] *= 0.5
+    return array
+
+
+def _to_sigmoid(a: np.ndarray) -> None:
+    """In place: (a + 1) / 2."""
+    a *= 0.5
+    a += 0.5
 
 
 def _join_arrays(parts: list, axis: int) -> np.ndarray:
@@ -98,69 +116,76 @@ def _if_any(array: Any) -> Any:
 
 # ------------------------------------------------------------------------------------------------ LSTM
 
+def _i_f_o_g(array: np.ndarray, size: int) -> np.ndarray:
+    """The last dimension in another order of gates: the three with a sigmoid side by side."""
+    return np.concatenate([array[..., :2 * size], array[..., 3 * size:], array[..., 2 * size:3 * size]], -1)
+
+
 @primitive("lstm_scan", outputs=5)
 def lstm_scan(gates, h0, c0, w_hh, w_hr, *, sizes, reverse=False):
     """The LSTM recurrence (gates i, f, g, o).
 
     gates (rows, 4H), h0 (N, P), c0 (N, H), w_hh (4H, P), w_hr (P, H) or None (then P = H). Returns the hidden state of
-    every step (rows, P), the last h and c, and for the derivative the activated gates and the cells of every step.
+    every step (rows, P), the last h and c, and for the derivative the activated gates (in the order i, f, o, g) and the
+    cells of every step.
     """
     dtype = gates.dtype
     gates, h0, c0, w_hh, w_hr = _wide(gates, h0, c0, w_hh, w_hr)
     size = c0.shape[1]
-    h, c = h0.copy(), c0.copy()
-    out = np.empty((len(gates), h.shape[1]), gates.dtype)
-    acts, cells = np.empty_like(gates, order="C"), np.empty((len(gates), size), gates.dtype)
-    to_gates = w_hh.T
-    with np.errstate(over="ignore"):
-        for first, rows in _steps(sizes, reverse):
-            now = slice(first, first + rows)
-            a, cell = acts[now], c[:rows]
-            np.matmul(h[:rows], to_gates, out=a)
-            a += gates[now]
-            _sigmoid(a[:, :2 * size])
-            np.tanh(a[:, 2 * size:3 * size], out=a[:, 2 * size:3 * size])
-            _sigmoid(a[:, 3 * size:])
-            cell *= a[:, size:2 * size]
-            cell += a[:, :size] * a[:, 2 * size:3 * size]
-            cells[now] = cell
-            hidden = np.tanh(cell)
-            hidden *= a[:, 3 * size:]
-            h[:rows] = out[now] = hidden if w_hr is None else hidden @ w_hr.T
-    return _narrow(dtype, out, h, c, acts, cells)
+    steps = _steps(sizes, reverse)
+    given = _halved(_i_f_o_g(gates, size), 3 * size)
+    to_gates = _halved(_i_f_o_g(w_hh.T, size), 3 * size)
+    out = np.empty((len(gates), h0.shape[1]), gates.dtype)
+    hidden = out if w_hr is None else np.empty((len(gates), size), gates.dtype)
+    acts, cells = np.empty_like(given), np.empty((len(gates), size), gates.dtype)
+    for k, (first, rows) in enumerate(steps):
+        now = slice(first, first + rows)
+        a, c, h = acts[now], cells[now], hidden[now]
+        np.matmul(_before(out, h0, steps, k, _join_arrays), to_gates, out=a)
+        a += given[now]
+        np.tanh(a, out=a)
+        _to_sigmoid(a[:, :3 * size])
+        np.multiply(_before(cells, c0, steps, k, _join_arrays), a[:, size:2 * size], out=c)
+        c += a[:, :size] * a[:, 3 * size:]
+        np.tanh(c, out=h)
+        h *= a[:, 2 * size:3 * size]
+        if w_hr is not None:
+            np.matmul(h, w_hr.T, out=out[now])
+    return _narrow(dtype, out, _last(out, h0, steps), _last(cells, c0, steps), acts, cells)
 
 
 def _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, acts, cells, *, sizes, reverse, join, tanh):
     """Gradients of gates, h0, c0, w_hh, w_hr (None without projection)."""
     size = c0.shape[1]
     steps = _steps(sizes, reverse)
-    d_gates, hiddens, d_hiddens = [], [], []
-    for k in range(len(steps) - 1, -1, -1):
-        first, rows = steps[k]
+    i, f, o, g = (acts[:, n * size:(n + 1) * size] for n in range(4))
+    squashed = tanh(cells)
+    # What a gradient of c, or of h, becomes on its way through each step: known before the walk begins.
+    c_to_i, c_to_g = g * i * (1 - i), i * (1 - g * g)
+    c_to_f = _all_before(cells, c0, steps, reverse, join) * f * (1 - f)
+    h_to_o, h_to_c = squashed * o * (1 - o), o * (1 - squashed * squashed)
+    if d_acts is not None:
+        d_i, d_f, d_o, d_g = (d_acts[:, n * size:(n + 1) * size] for n in range(4))
+        d_acts = join([d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g * g), d_o * o * (1 - o)], 1)
+    d_gates, d_hiddens = [], []
+    for first, rows in reversed(steps):
         now = slice(first, first + rows)
-        i, f, g, o = (acts[now, n * size:(n + 1) * size] for n in range(4))
-        squashed = tanh(cells[now])
         dh = d_h[:rows] + d_out[now]
         d_hiddens.append(dh)
         if w_hr is not None:
-            hiddens.append(o * squashed)
             dh = dh @ w_hr
-        dc = d_c[:rows] + dh * o * (1 - squashed * squashed)
+        dc = d_c[:rows] + dh * h_to_c[now]
         if d_cells is not None:
             dc = dc + d_cells[now]
-        da = [dc * g, dc * _before(cells, c0, steps, k, join), dc * i, dh * squashed]
+        d_gate = join([dc * c_to_i[now], dc * c_to_f[now], dc * c_to_g[now], dh * h_to_o[now]], 1)
         if d_acts is not None:
-            da = [d + d_acts[now, n * size:(n + 1) * size] for n, d in enumerate(da)]
-        d_gate = join([da[0] * i * (1 - i), da[1] * f * (1 - f), da[2] * (1 - g * g), da[3] * o * (1 - o)], 1)
+            d_gate = d_gate + d_acts[now]
         d_gates.append(d_gate)
         d_h = _keep_rest(d_gate @ w_hh, d_h, rows, join)
-        d_c = _keep_rest(dc * f, d_c, rows, join)
+        d_c = _keep_rest(dc * f[now], d_c, rows, join)
     d_gates = _in_time(d_gates, not reverse, join)
-    before = _in_time([_before(out, h0, steps, k, join) for k in range(len(steps))], reverse, join)
-    d_w_hh = d_gates.T @ before
-    d_w_hr = None
-    if w_hr is not None:
-        d_w_hr = _in_time(d_hiddens, not reverse, join).T @ _in_time(hiddens, not reverse, join)
+    d_w_hh = d_gates.T @ _all_before(out, h0, steps, reverse, join)
+    d_w_hr = None if w_hr is None else _in_time(d_hiddens, not reverse, join).T @ (o * squashed)
     return d_gates, d_h, d_c, d_w_hh, d_w_hr
 
 
@@ -194,53 +219,55 @@ def gru_scan(gates, h0, w_hh, b_hh, *, sizes, reverse=False):
     dtype = gates.dtype
     gates, h0, w_hh, b_hh = _wide(gates, h0, w_hh, b_hh)
     size = h0.shape[1]
-    h = h0.copy()
+    steps = _steps(sizes, reverse)
+    given = _halved(gates, 2 * size)
+    to_gates = _halved(w_hh.T, 2 * size)
+    if b_hh is not None:
+        given[:, :2 * size] += 0.5 * b_hh[:2 * size]
     out, acts = np.empty((len(gates), size), gates.dtype), np.empty((len(gates), 4 * size), gates.dtype)
-    to_gates = w_hh.T
-    with np.errstate(over="ignore"):
-        for first, rows in _steps(sizes, reverse):
-            now = slice(first, first + rows)
-            a, hidden = acts[now], h[:rows]
-            recurrent = hidden @ to_gates
-            if b_hh is not None:
-                recurrent += b_hh
-            rz, n, share = a[:, :2 * size], a[:, 2 * size:3 * size], a[:, 3 * size:]
-            np.add(gates[now, :2 * size], recurrent[:, :2 * size], out=rz)
-            _sigmoid(rz)
-            share[...] = recurrent[:, 2 * size:]
-            np.multiply(rz[:, :size], share, out=n)
-            n += gates[now, 2 * size:]
-            np.tanh(n, out=n)
-            hidden -= n
-            hidden *= rz[:, size:]
-            hidden += n
-            out[now] = hidden
-    return _narrow(dtype, out, h, acts)
+    for k, (first, rows) in enumerate(steps):
+        now = slice(first, first + rows)
+        a, h, before = acts[now], out[now], _before(out, h0, steps, k, _join_arrays)
+        rz, n, share = a[:, :2 * size], a[:, 2 * size:3 * size], a[:, 3 * size:]
+        recurrent = before @ to_gates
+        np.add(given[now, :2 * size], recurrent[:, :2 * size], out=rz)
+        np.tanh(rz, out=rz)
+        _to_sigmoid(rz)
+        np.add(recurrent[:, 2 * size:], 0 if b_hh is None else b_hh[2 * size:], out=share)
+        np.multiply(rz[:, :size], share, out=n)
+        n += given[now, 2 * size:]
+        np.tanh(n, out=n)
+        np.subtract(before, n, out=h)
+        h *= rz[:, size:]
+        h += n
+    return _narrow(dtype, out, _last(out, h0, steps), acts)
 
 
 def _gru_formula(d_out, d_h, d_acts, h0, w_hh, out, acts, *, sizes, reverse, join, tanh):
     """Gradients of gates, h0, w_hh, b_hh."""
     size = h0.shape[1]
     steps = _steps(sizes, reverse)
+    r, z, n, share = (acts[:, k * size:(k + 1) * size] for k in range(4))
+    before = _all_before(out, h0, steps, reverse, join)
+    # What a gradient of h becomes on its way through each step: known before the walk begins.
+    h_to_n, h_to_z, n_to_r = (1 - z) * (1 - n * n), (before - n) * z * (1 - z), share * r * (1 - r)
+    if d_acts is not None:
+        d_r, d_z, d_n, d_s = (d_acts[:, k * size:(k + 1) * size] for k in range(4))
+        d_r, d_z, d_n = d_r * r * (1 - r), d_z * z * (1 - z), d_n * (1 - n * n)
     d_gates, d_recurrents = [], []
-    for k in range(len(steps) - 1, -1, -1):
-        first, rows = steps[k]
+    for first, rows in reversed(steps):
         now = slice(first, first + rows)
-        r, z, n, share = (acts[now, j * size:(j + 1) * size] for j in range(4))
         dh = d_h[:rows] + d_out[now]
-        dn, dz = dh * (1 - z), dh * (_before(out, h0, steps, k, join) - n)
+        dn, dz = dh * h_to_n[now], dh * h_to_z[now]
         if d_acts is not None:
-            dz, dn = dz + d_acts[now, size:2 * size], dn + d_acts[now, 2 * size:3 * size]
-        dn = dn * (1 - n * n)
-        dr, d_share = dn * share, dn * r
+            dn, dz = dn + d_n[now], dz + d_z[now]
+        dr, ds = dn * n_to_r[now], dn * r[now]
         if d_acts is not None:
-            dr, d_share = dr + d_acts[now, :size], d_share + d_acts[now, 3 * size:]
-        dr, dz = dr * r * (1 - r), dz * z * (1 - z)
+            dr, ds = dr + d_r[now], ds + d_s[now]
         d_gates.append(join([dr, dz, dn], 1))
-        d_recurrents.append(join([dr, dz, d_share], 1))
-        d_h = _keep_rest(dh * z + d_recurrents[-1] @ w_hh, d_h, rows, join)
+        d_recurrents.append(join([dr, dz, ds], 1))
+        d_h = _keep_rest(dh * z[now] + d_recurrents[-1] @ w_hh, d_h, rows, join)
     d_recurrent = _in_time(d_recurrents, not reverse, join)
-    before = _in_time([_before(out, h0, steps, k, join) for k in range(len(steps))], reverse, join)
     return _in_time(d_gates, not reverse, join), d_h, d_recurrent.T @ before, d_recurrent.sum(0)
 
 
@@ -265,34 +292,31 @@ def rnn_scan(gates, h0, w_hh, *, sizes, relu=False, reverse=False):
     """h = tanh(gates + h @ w_hh.T), or relu: gates (rows, H), h0 (N, H), w_hh (H, H) -> (rows, H) and the last h."""
     dtype = gates.dtype
     gates, h0, w_hh = _wide(gates, h0, w_hh)
-    h = h0.copy()
-    out = np.empty_like(gates, order="C")
+    steps = _steps(sizes, reverse)
+    out = np.empty(gates.shape, gates.dtype)
     to_gates = w_hh.T
-    for first, rows in _steps(sizes, reverse):
-        now = slice(first, first + rows)
-        np.matmul(h[:rows], to_gates, out=out[now])
-        out[now] += gates[now]
+    for k, (first, rows) in enumerate(steps):
+        h = out[first:first + rows]
+        np.matmul(_before(out, h0, steps, k, _join_arrays), to_gates, out=h)
+        h += gates[first:first + rows]
         if relu:
-            np.maximum(out[now], 0, out=out[now])
+            np.maximum(h, 0, out=h)
         else:
-            np.tanh(out[now], out=out[now])
-        h[:rows] = out[now]
-    return _narrow(dtype, out, h)
+            np.tanh(h, out=h)
+    return _narrow(dtype, out, _last(out, h0, steps))
 
 
 def _rnn_formula(d_out, d_h, h0, w_hh, out, *, sizes, relu, reverse, join, tanh):
     """Gradients of gates, h0, w_hh."""
     steps = _steps(sizes, reverse)
     d_gates = []
-    for k in range(len(steps) - 1, -1, -1):
-        first, rows = steps[k]
+    for first, rows in reversed(steps):
         hidden = out[first:first + rows]
         dh = d_h[:rows] + d_out[first:first + rows]
         d_gates.append(dh * (hidden > 0) if relu else dh * (1 - hidden * hidden))
         d_h = _keep_rest(d_gates[-1] @ w_hh, d_h, rows, join)
     d_gates = _in_time(d_gates, not reverse, join)
-    before = _in_time([_before(out, h0, steps, k, join) for k in range(len(steps))], reverse, join)
-    return d_gates, d_h, d_gates.T @ before
+    return d_gates, d_h, d_gates.T @ _all_before(out, h0, steps, reverse, join)
 
 
 @primitive("rnn_scan_backward", outputs=3, no_gradient="second derivatives take the formula in tensor operations")
