@@ -17,7 +17,7 @@ _OPENBLAS_SETTERS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_nu
                      "openblas_set_num_threads64_", "openblas_set_num_threads")
 
 _count: int | None = None  # None: nobody has chosen; the libraries' own defaults hold
-_generation = 0
+generation = 0  # how often the count has changed
 _local = threading.local()
 _libraries: dict[str, Any] = {}
 
@@ -40,13 +40,13 @@ def set_num_threads(count: int) -> None:
 
     Raises: RuntimeError unless `count` is a positive integer.
     """
-    global _count, _generation
+    global _count, generation
     if isinstance(count, bool) or not isinstance(count, int):
         raise TypeError(f"set_num_threads expects an int, but got {type(count).__name__}")
     if count < 1:
         raise RuntimeError("set_num_threads expects a positive integer")
     _count = count
-    _generation += 1
+    generation += 1
     apply()
     setter = _openblas_setter()
     if setter is not None:
@@ -55,12 +55,12 @@ def set_num_threads(count: int) -> None:
 
 def stale() -> bool:
     """Whether this thread has yet to be told the number of OpenMP threads."""
-    return getattr(_local, "generation", 0) != _generation
+    return getattr(_local, "generation", 0) != generation
 
 
 def apply() -> None:
     """Tell OpenMP, for the calling thread, how many threads to use."""
-    _local.generation = _generation
+    _local.generation = generation
     openmp = _openmp()
     if openmp is not None and _count is not None:
         openmp.omp_set_num_threads(_count)
@@ -103,9 +103,9 @@ def _numpy_libraries() -> list[Path]:
 
 
 def _after_fork() -> None:
-    global _count, _generation
+    global _count, generation
     _count = 1
-    _generation += 1
+    generation += 1
 
 
 if hasattr(os, "register_at_fork"):

@@ -92,12 +92,13 @@ def max_pool_forward(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Any, 
     """Largest value of each window, (N, C, *size) -> (N, C, *count), and the memory for the other two functions.
 
     `out_shape` (spatial sizes only) says how many windows there are where `ceil_mode` makes it more. The memory is
-    None unless `training`. Arrays with nan are Unsupported: oneDNN would drop it where PyTorch passes it on.
+    None unless `training`. Unsupported: arrays with nan, which oneDNN would drop where PyTorch passes it on, or
+    with infinities, which it takes for its lowest number.
     """
     x, last = ordered(x)
     flat = (x.transpose(0, *range(2, x.ndim), 1) if last else x).reshape(-1)
-    if np.isnan(np.dot(flat, flat)):
-        raise Unsupported("nan would not count as the largest value")
+    if not np.isfinite(np.dot(flat, flat)):
+        raise Unsupported("nan or infinite elements")
     plan = _pool(lib.POOLING_MAX, x.shape, kernel, stride, pairs(padding), dilation, out_shape, training)
     y = empty(plan.shape, True)
     with Workspace() as space:
@@ -107,15 +108,6 @@ def max_pool_forward(x: np.ndarray, kernel: Sizes, stride: Sizes, padding: Any, 
         positions = empty(plan.shape, True, plan.workspace_dtype)
         plan.run.run(_channels_last(x, space), pointer(y), pointer(positions))
     return y, MaxPoolMemory(plan, positions)
-
-
-def max_pool_memory(positions: np.ndarray, x_shape: Sizes, kernel: Sizes, stride: Sizes, padding: Any,
-                    dilation: Sizes) -> MaxPoolMemory:
-    """The memory of a forward pass from its positions, which a caller may keep alone."""
-    plan = _pool(lib.POOLING_MAX, x_shape, kernel, stride, pairs(padding), dilation, positions.shape[2:], True)
-    if positions.dtype != plan.workspace_dtype:
-        raise Unsupported(f"oneDNN keeps these positions as {plan.workspace_dtype}, not {positions.dtype}")
-    return MaxPoolMemory(plan, positions)
 
 
 def max_pool_backward(grad: np.ndarray, memory: MaxPoolMemory) -> np.ndarray:

@@ -191,23 +191,38 @@ class Converter:
 
 
 class Cache:
-    """A dictionary from a call's signature to what was built for it; the oldest entry leaves when it is full."""
+    """A dictionary from a call's signature to what was built for it; the oldest entry leaves when it is full.
+
+    Primitives divide their work when they are built, so a new number of threads empties it. What could not be built
+    is remembered too.
+    """
 
     def __init__(self, build: Callable[..., Any], capacity: int = 512):
         self.build = build
         self.capacity = capacity
         self.entries: dict[Any, Any] = {}
+        self.generation = threads.generation
         self.lock = threading.Lock()
 
     def __call__(self, *key: Any) -> Any:
+        if self.generation != threads.generation:
+            self.entries = {}
+            self.generation = threads.generation
         try:
-            return self.entries[key]
+            made = self.entries[key]
         except KeyError:
-            pass
+            made = self._add(key)
+        if type(made) is Unsupported:
+            raise Unsupported(str(made))
+        return made
+
+    def _add(self, key: Any) -> Any:
+        if threads.stale():
+            threads.apply()
         try:
             made = self.build(*key)
-        except lib.OneDNNError as error:
-            raise Unsupported(str(error)) from error
+        except (lib.OneDNNError, Unsupported) as error:
+            made = Unsupported(str(error))
         with self.lock:
             if len(self.entries) >= self.capacity:
                 self.entries.pop(next(iter(self.entries)))
