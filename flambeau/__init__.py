@@ -19,6 +19,8 @@ from flambeau.core.dtype import promote as promote_types
 from flambeau.core.layout import (
     channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided,
 )
+from flambeau.core.legacy import TYPES as _LEGACY
+from flambeau.core.legacy import set_default_tensor_type
 from flambeau.core.storage import Storage as UntypedStorage
 from flambeau.core.storage import TypedStorage
 from flambeau.core.tensor import Size, Tensor
@@ -30,7 +32,7 @@ from flambeau.random import (
 )
 
 _methods.bind()
-globals().update(_public.collect())
+globals().update(_LEGACY)
 
 from flambeau import autograd  # noqa: E402  (binds backward and hooks, which need the ops)
 from flambeau.autograd.modes import (  # noqa: E402
@@ -51,6 +53,9 @@ _LAZY = ("nn", "optim", "utils", "linalg", "random", "serialization", "vision", 
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _public.SOURCES:
+        found = globals()[name] = _public.resolve(name)
+        return found
     if name in _LAZY:
         try:
             return _importlib.import_module(f"flambeau.{name}")
@@ -60,3 +65,7 @@ def __getattr__(name: str) -> _Any:
     if name in ("save", "load"):
         return getattr(_importlib.import_module("flambeau.serialization"), name)
     raise AttributeError(f"module 'flambeau' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_public.SOURCES, *_LAZY, "save", "load"})

@@ -11,7 +11,7 @@ from typing import Any
 
 from flambeau.core.inplace import inplace, inplace_of
 from flambeau.core.tensor import Tensor
-from flambeau.ops import arithmetic, comparison, matmul, pointwise
+from flambeau.ops import arithmetic, casting, comparison, matmul, pointwise
 from flambeau.ops.shape import iterate
 
 METHODS: dict[str, str] = {
@@ -63,6 +63,9 @@ METHODS: dict[str, str] = {
     "rearranging": """
         repeat tile repeat_interleave flip fliplr flipud roll rot90 tril triu diag_embed diag diagflat select_scatter
         slice_scatter diagonal_scatter as_strided_scatter""",
+    "sorting": "sort argsort msort topk kthvalue unique unique_consecutive isin",
+    "histograms": "bincount histc histogram",
+    "cumulative": "cumsum cumprod cummax cummin logcumsumexp diff",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 
@@ -80,6 +83,7 @@ INPLACE: dict[str, str] = {
         bitwise_left_shift bitwise_right_shift
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
     "rearranging": "tril triu",
+    "cumulative": "cumsum cumprod",
 }
 
 
@@ -124,6 +128,15 @@ OPERATORS: dict[str, Any] = {
 }
 
 
+IN_PLACE_OPERATORS = {
+    "__iand__": "bitwise_and_", "__ior__": "bitwise_or_", "__ixor__": "bitwise_xor_", "__ilshift__": "bitwise_left_shift_",
+    "__irshift__": "bitwise_right_shift_", "__ifloordiv__": "floor_divide_", "__imod__": "remainder_", "__ipow__": "pow_",
+}
+
+# Attributes: family -> names of its PROPERTIES.
+PROPERTIES: dict[str, str] = {"reshaping": "T mT H mH", "complex": "real imag"}
+
+
 def entries(listing: str) -> list[tuple[str, str]]:
     """Pairs (function name, public name) of a table cell."""
     return [(name, public or name) for name, _, public in (word.partition(":") for word in listing.split())]
@@ -134,27 +147,58 @@ def derive_inplace(function: Any) -> Any:
     return inplace(function) if hasattr(function, "op") and function.op.elementwise else inplace_of(function)
 
 
+def _load(family: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"flambeau.ops.{family}"), name)
+
+
+def _deferred(family: str, name: str, public: str, in_place: bool) -> Any:
+    """A method that imports its family on the first call and puts the real function in its own place.
+
+    Forty families take 100 ms to import; a script uses a dozen.
+    """
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        function = _load(family, name)
+        if in_place:
+            function = derive_inplace(function)
+            function.__name__ = function.__qualname__ = public
+        setattr(Tensor, public, function)
+        return function(self, *args, **kwargs)
+
+    method.__name__ = method.__qualname__ = public
+    return method
+
+
+def _deferred_property(family: str, name: str) -> property:
+    def getter(self: Tensor) -> Any:
+        function = _load(family, "PROPERTIES")[name]
+        setattr(Tensor, name, property(function))
+        return function(self)
+
+    return property(getter)
+
+
 def bind() -> None:
     """Give Tensor everything in the tables."""
     for family, listing in METHODS.items():
-        module = importlib.import_module(f"flambeau.ops.{family}")
         for name, public in entries(listing):
-            setattr(Tensor, public, getattr(module, name))
+            setattr(Tensor, public, _deferred(family, name, public, False))
     for family, listing in INPLACE.items():
-        module = importlib.import_module(f"flambeau.ops.{family}")
         for name, public in entries(listing):
-            method = derive_inplace(getattr(module, name))
-            method.__name__ = method.__qualname__ = public + "_"
-            setattr(Tensor, public + "_", method)
-    for family in ("reshaping", "complex"):
-        for name, getter in importlib.import_module(f"flambeau.ops.{family}").PROPERTIES.items():
-            setattr(Tensor, name, property(getter))
-    casting = importlib.import_module("flambeau.ops.casting")
+            setattr(Tensor, public + "_", _deferred(family, name, public + "_", True))
+    for family, listing in PROPERTIES.items():
+        for name in listing.split():
+            setattr(Tensor, name, _deferred_property(family, name))
     for name, cast in casting.CASTS.items():
         setattr(Tensor, name, cast)
-    for name, method in OPERATORS.items():
-        setattr(Tensor, name, method)
-    for name in ("iand", "ior", "ixor", "ilshift", "irshift", "ifloordiv", "imod", "ipow"):
-        derived = {"iand": "bitwise_and_", "ior": "bitwise_or_", "ixor": "bitwise_xor_", "ilshift": "bitwise_left_shift_",
-                   "irshift": "bitwise_right_shift_", "ifloordiv": "floor_divide_", "imod": "remainder_", "ipow": "pow_"}[name]
-        setattr(Tensor, f"__{name}__", getattr(Tensor, derived))
+    for name, operator in OPERATORS.items():
+        setattr(Tensor, name, operator)
+    for name, derived in IN_PLACE_OPERATORS.items():
+        setattr(Tensor, name, _forward_to(derived))
+
+
+def _forward_to(name: str) -> Any:
+    def operator(self: Tensor, other: Any) -> Any:
+        return getattr(self, name)(other)
+
+    return operator

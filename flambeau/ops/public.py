@@ -41,6 +41,9 @@ OUT: dict[str, str] = {
     "scattering": "gather scatter scatter_add scatter_reduce index_reduce take_along_dim",
     "joining": "cat cat:concat cat:concatenate stack hstack vstack vstack:row_stack dstack column_stack",
     "rearranging": "tril triu diag",
+    "sorting": "sort argsort msort topk kthvalue isin searchsorted bucketize",
+    "histograms": "histc histogram",
+    "cumulative": "cumsum cumprod cummax cummin logcumsumexp diff",
 }
 
 PUBLIC: dict[str, str] = {
@@ -53,6 +56,9 @@ PUBLIC: dict[str, str] = {
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+    "queries": """
+        is_tensor is_storage is_floating_point is_complex is_signed is_conj is_inference is_nonzero is_same_size numel get_device
+        result_type typename set_num_threads get_num_threads set_printoptions""",
     "complex": "view_as_real view_as_complex real imag complex polar resolve_conj resolve_conj:resolve_neg",
     "reductions": "var_mean std_mean",
     "tolerance": "equal isclose allclose isreal",
@@ -63,6 +69,9 @@ PUBLIC: dict[str, str] = {
     "indexing": "index_put index_put_",
     "gathering": "index_fill put",
     "joining": "atleast_1d atleast_2d atleast_3d block_diag meshgrid cartesian_prod combinations",
+    "sorting": "unique unique_consecutive",
+    "histograms": "bincount histogramdd",
+    "cumulative": "trapezoid trapezoid:trapz cumulative_trapezoid",
     "reshaping": """
         flatten unflatten ravel broadcast_to broadcast_shapes broadcast_tensors chunk tensor_split hsplit vsplit dsplit t
         adjoint resize_as_""",
@@ -90,13 +99,21 @@ PUBLIC: dict[str, str] = {
 }
 
 
-def collect() -> dict[str, Any]:
-    """Public name -> function."""
-    found: dict[str, Any] = {}
-    for table, wrapper in ((PUBLIC, None), (OUT, with_out)):
+def sources() -> dict[str, tuple[str, str, bool]]:
+    """Public name -> (family, name in it, whether it takes `out=`)."""
+    found: dict[str, tuple[str, str, bool]] = {}
+    for table, takes_out in ((PUBLIC, False), (OUT, True)):
         for family, listing in table.items():
-            module = importlib.import_module(f"flambeau.ops.{family}")
             for name, public in entries(listing):
-                function = getattr(module, name)
-                found[public] = wrapper(function) if wrapper else function
+                found[public] = (family, name, takes_out)
     return found
+
+
+SOURCES = sources()
+
+
+def resolve(public: str) -> Any:
+    """The function of a public name; imports its family. KeyError for a name that is not in the tables."""
+    family, name, takes_out = SOURCES[public]
+    function = getattr(importlib.import_module(f"flambeau.ops.{family}"), name)
+    return with_out(function) if takes_out else function
