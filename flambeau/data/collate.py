@@ -43,7 +43,7 @@ def default_collate(batch: list) -> Any:
     return collate(batch, collate_fn_map=default_collate_fn_map)
 
 
-def collate(batch: list, *, collate_fn_map: dict[Any, Callable] | None = None) -> Any:
+def collate(batch: Any, *, collate_fn_map: dict[Any, Callable] | None = None) -> Any:
     """`default_collate` with a table of one's own: type (or tuple of types) -> `function(batch, *, collate_fn_map)`."""
     first = batch[0]
     kind = type(first)
@@ -71,11 +71,11 @@ def _unknown(kind: type) -> str:
     return message
 
 
-def _columns(batch: list) -> list[list]:
+def _columns(batch: list) -> list[tuple]:
     sizes = [len(sample) for sample in batch]
     if len(set(sizes)) > 1:
         raise RuntimeError(f"each element in list of batch should be of equal size, got {min(sizes)} and {max(sizes)}")
-    return [list(column) for column in zip(*batch, strict=True)]
+    return list(zip(*batch, strict=True))
 
 
 def _like_mapping(sample: Mapping, columns: dict) -> Any:

@@ -70,7 +70,8 @@ class DataLoader(Generic[T_co]):
             raise ValueError("sampler option is mutually exclusive with shuffle")
         if batch_sampler is not None:
             if batch_size != 1 or shuffle or sampler is not None or drop_last:
-                raise ValueError("batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last")
+                raise ValueError("batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and "
+                                 "drop_last")
             batch_size = None
         elif batch_size is None and drop_last:
             raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
@@ -108,8 +109,8 @@ class DataLoader(Generic[T_co]):
             import multiprocessing
 
             if self.num_workers <= 0:
-                raise ValueError("multiprocessing_context can only be used with multi-process loading (num_workers > 0), "
-                                 f"but got num_workers={self.num_workers}")
+                raise ValueError("multiprocessing_context can only be used with multi-process loading "
+                                 f"(num_workers > 0), but got num_workers={self.num_workers}")
             if isinstance(context, str):
                 known = multiprocessing.get_all_start_methods()
                 if context not in known:
@@ -117,8 +118,8 @@ class DataLoader(Generic[T_co]):
                                      f"{known!r}, but got multiprocessing_context={context!r}")
                 context = multiprocessing.get_context(context)
             elif not isinstance(context, multiprocessing.context.BaseContext):
-                raise TypeError("multiprocessing_context option should be a valid context object or a string specifying "
-                                f"the start method, but got multiprocessing_context={context}")
+                raise TypeError("multiprocessing_context option should be a valid context object or a string "
+                                f"specifying the start method, but got multiprocessing_context={context}")
         self._context = context
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -167,10 +168,8 @@ class DataLoader(Generic[T_co]):
         most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         if most is not None and self.num_workers > most:
             warnings.warn(
-                f"This DataLoader will create {self.num_workers} worker processes in total. Our suggested max number of "
-                f"worker in current system is {most}, which is smaller than what this DataLoader is going to create. "
-                "Please be aware that excessive worker creation might get DataLoader running slow or even freeze, lower "
-                "the worker number to avoid potential slowness/freeze if necessary.", stacklevel=3)
+                f"This DataLoader will create {self.num_workers} worker processes in total. Our suggested max number "
+                f"of worker in current system is {most}: more of them may run slower or even freeze.", stacklevel=3)
 
 
 def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None, persistent_workers: bool) -> None:
@@ -189,10 +188,14 @@ def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None
 
 def _check_stream(shuffle: Any, sampler: Any, batch_sampler: Any) -> None:
     if shuffle not in (False, None):
-        raise ValueError(f"DataLoader with IterableDataset: expected unspecified shuffle option, but got shuffle={shuffle}")
+        _refuse("shuffle", shuffle)
     for name, value in (("sampler", sampler), ("batch_sampler", batch_sampler)):
         if value is not None:
-            raise ValueError(f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}")
+            _refuse(name, value)
+
+
+def _refuse(name: str, value: Any) -> None:
+    raise ValueError(f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}")
 
 
 class LoaderIterator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import bisect
 import itertools
 import math
@@ -16,7 +17,8 @@ from flambeau.core.tensor import Tensor, plain, wrap
 from flambeau.ops.random import randperm
 
 __all__ = [
-    "ChainDataset", "ConcatDataset", "Dataset", "IterableDataset", "StackDataset", "Subset", "TensorDataset", "random_split",
+    "ChainDataset", "ConcatDataset", "Dataset", "IterableDataset", "StackDataset", "Subset", "TensorDataset",
+    "random_split",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -35,9 +37,10 @@ class Dataset(Generic[T_co]):
         return ConcatDataset([self, other])
 
 
-class IterableDataset(Dataset[T_co]):
+class IterableDataset(Dataset[T_co], metaclass=abc.ABCMeta):
     """A stream of samples: subclasses write `__iter__`."""
 
+    @abc.abstractmethod
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
 
@@ -62,6 +65,8 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """Sample `i` is row `i` of every tensor. AssertionError unless all have the same size in dimension 0."""
 
     def __init__(self, *tensors: Tensor):
+        if any(tensor.ndim == 0 for tensor in tensors):
+            raise IndexError("Dimension specified as 0 but tensor has no dimensions")
         sizes = [tensor.size(0) for tensor in tensors]
         if len(set(sizes)) > 1:
             raise AssertionError(f"Size mismatch between tensors: dimension 0 has sizes {sizes}")
@@ -88,8 +93,8 @@ class StackDataset(Dataset):
 
     def __init__(self, *args: Dataset, **kwargs: Dataset):
         if args and kwargs:
-            raise ValueError("Supported either ``tuple``- (via ``args``) or ``dict``- (via ``kwargs``) like input/output, "
-                             "but both types are given.")
+            raise ValueError("datasets are given by position (samples are tuples) or by name (samples are dicts), "
+                             "but both were used")
         if not args and not kwargs:
             raise ValueError("At least one dataset should be passed")
         self.datasets: Any = args or kwargs
@@ -242,5 +247,6 @@ def _from_fractions(size: int, fractions: Sequence[float]) -> list[int]:
         lengths[position % len(lengths)] += 1
     for position, length in enumerate(lengths):
         if length == 0:
-            warnings.warn(f"Length of split at index {position} is 0. This might result in an empty dataset.", stacklevel=3)
+            warnings.warn(f"Length of split at index {position} is 0. This might result in an empty dataset.",
+                          stacklevel=3)
     return lengths

@@ -29,7 +29,7 @@ def draw_seed(generator: Generator | None = None) -> int:
 
 
 def _check_count(num_samples: Any) -> None:
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
+    if not isinstance(num_samples, int) or num_samples <= 0:
         raise ValueError(f"num_samples should be a positive integer value, but got num_samples={num_samples}")
 
 
@@ -166,7 +166,7 @@ class DistributedSampler(Sampler):
     def __init__(self, dataset: Sized, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True,
                  seed: int = 0, drop_last: bool = False):
         if num_replicas is None or rank is None:
-            raise RuntimeError("Requires distributed package to be available, or num_replicas and rank to be given")
+            raise ValueError("Default process group has not been initialized: num_replicas and rank must be given")
         if rank >= num_replicas or rank < 0:
             raise ValueError(f"Invalid rank {rank}, rank should be in the interval [0, {num_replicas - 1}]")
         self.dataset = dataset

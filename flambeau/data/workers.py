@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import time
 import weakref
@@ -35,11 +36,11 @@ class MultiProcessIterator(LoaderIterator):
         folder = None if transport.HAS_DESCRIPTORS else tempfile.TemporaryDirectory(prefix="flambeau-")
         self.folder = folder
         task = worker.Task(
-            loader.dataset, loader._iterable, loader._auto_collation, loader.collate_fn, loader.drop_last, self.base_seed,
-            loader.num_workers, loader.worker_init_fn, min(16384, _PIPE // (4 * self.ahead)),
+            loader.dataset, loader._iterable, loader._auto_collation, loader.collate_fn, loader.drop_last,
+            self.base_seed, loader.num_workers, loader.worker_init_fn, min(16384, _PIPE // (4 * self.ahead)),
             folder.name if folder else None,
         )
-        self._finalizer = weakref.finalize(self, shut_down, self.processes, self.ends)
+        self._finalizer = weakref.finalize(self, shut_down, self.processes, self.ends, os.getpid())
         for number in range(loader.num_workers):
             here, there = self.context.Pipe(duplex=True)
             worker.main_ends.add(here)
@@ -188,8 +189,10 @@ def _ending(code: int | None) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def shut_down(processes: list[Any], ends: list[Any]) -> None:
-    """Ask the workers to stop, wait, and terminate those that do not listen."""
+def shut_down(processes: list[Any], ends: list[Any], owner: int) -> None:
+    """Ask the workers to stop, wait, and terminate those that do not listen. For the process that started them."""
+    if os.getpid() != owner:    # a fork of the main process has inherited the iterator
+        return
     for end in ends:
         try:
             end.send((worker.STOP,))

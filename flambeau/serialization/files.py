@@ -36,7 +36,8 @@ def _written(f: Any) -> Iterator[tuple[Any, str]]:
     """The file to write to, and the name of the folder inside an archive."""
     if not isinstance(f, (str, os.PathLike)):
         if not hasattr(f, "write"):
-            raise AttributeError(f"expected 'f' to be string, path, or a file-like object with a 'write' attribute, got {type(f)}")
+            raise AttributeError("expected 'f' to be string, path, or a file-like object with a 'write' attribute, "
+                                 f"got {type(f)}")
         yield f, "archive"
         return
     path = Path(os.path.realpath(f))
@@ -66,7 +67,8 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *, weights
     UnpicklingError for a file that `weights_only` refuses, RuntimeError or EOFError for a damaged one.
     """
     if weights_only is None:
-        weights_only = pickle_module is None and os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD") not in ("1", "y", "yes", "true")
+        trusting = os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD") in ("1", "y", "yes", "true")
+        weights_only = pickle_module is None and not trusting
     if weights_only and pickle_module is not None:
         raise RuntimeError("Can not safely load weights when explicit picklers are used (pickle_module is given)")
     unpickler = WeightsUnpickler if weights_only else full_unpickler(pickle_module or pickle)
@@ -79,8 +81,8 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *, weights
         raise ValueError("f must be a file path in order to use the mmap argument")
     for method in ("read", "seek", "tell"):
         if not hasattr(f, method):
-            raise AttributeError(f"'{type(f).__name__}' object has no attribute '{method}'. You can only load from a file that is "
-                                 "seekable. Please pre-load the data into a buffer like io.BytesIO and try to load from it instead.")
+            raise AttributeError(f"'{type(f).__name__}' object has no attribute '{method}'. You can only load from a "
+                                 "file that is seekable; read the data into an io.BytesIO and load from that.")
     return _load(f, unpickler, restore, pickle_load_args, False)
 
 
@@ -98,7 +100,7 @@ def _load(file: Any, unpickler: Any, restore: Any, options: dict[str, Any], mapp
             reader.map_file()
         return torch_zip.load(reader, unpickler, restore, options)
     if mapped:
-        raise RuntimeError("mmap can only be used with files saved with `torch.save(_use_new_zipfile_serialization=True)`, "
+        raise RuntimeError("mmap can only be used with files saved with `_use_new_zipfile_serialization=True`, "
                            "please save your file in this form to use mmap")
     if _is_tar(file, start):
         return legacy.load_tar(file, unpickler, restore, options)

@@ -99,7 +99,8 @@ def part_of(storage: TypedStorage, offset: Any, count: Any) -> TypedStorage:
     """Part of a storage as a storage. RuntimeError when it reaches outside."""
     size = storage.dtype.itemsize
     whole = storage.untyped()
-    if type(offset) is not int or type(count) is not int or not 0 <= offset * size <= (offset + count) * size <= whole.nbytes():
+    integers = type(offset) is int and type(count) is int
+    if not integers or not 0 <= offset * size <= (offset + count) * size <= whole.nbytes():
         raise RuntimeError(f"a view of {count} elements at {offset} reaches outside its storage")
     if isinstance(whole, MetaStorage):
         return TypedStorage(MetaStorage(count * size), storage.dtype)  # type: ignore[arg-type]

@@ -25,7 +25,8 @@ def restore_at(storage: Storage, location: str) -> Any:
         return MetaStorage(storage.nbytes())
     if location.startswith("cuda"):
         raise RuntimeError(_NO_CUDA)
-    raise RuntimeError(f"don't know how to restore data location of torch.storage.UntypedStorage (tagged with {location})")
+    raise RuntimeError("don't know how to restore data location of torch.storage.UntypedStorage "
+                       f"(tagged with {location})")
 
 
 def restorer(map_location: Any) -> Restore:

@@ -33,7 +33,7 @@ def rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any) -> Tensor:
 def _over(storage: Any, dtype: dtypes.dtype, offset: int, size: Any, stride: Any) -> Tensor:
     size, stride = tuple(size), tuple(stride)
     if not all(type(n) is int for n in (offset, *size, *stride)):
-        raise RuntimeError(f"a tensor in the file has sizes {size}, strides {stride}, offset {offset}: not all integers")
+        raise RuntimeError(f"a tensor in the file has sizes {size}, strides {stride}, offset {offset}: not integers")
     if isinstance(storage, MetaStorage):
         reach = 0 if 0 in size else offset + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if reach * dtype.itemsize > storage.nbytes():
@@ -91,7 +91,7 @@ def rebuild_from_type_v2(function: Callable, kind: type, arguments: tuple, state
 
 
 def set_state(made: Any, state: Any) -> Any:
-    """Give a tensor its attributes back: a dict, or a pair of a dict and a dict of slots (whose names we do not have)."""
+    """Give a tensor its attributes back: a dict, or a pair of a dict and a dict of slots (which ours do not have)."""
     attributes = state[0] if isinstance(state, tuple) else state
     if attributes:
         made.__dict__.update(attributes)

@@ -1,4 +1,4 @@
-"""PyTorch's zip format: a pickle, one aligned uncompressed record per storage, and a few small records about the file."""
+"""PyTorch's zip format: a pickle, one aligned uncompressed record per storage, small records about the file itself."""
 
 from __future__ import annotations
 
@@ -175,15 +175,16 @@ def fill(file: Any, target: np.ndarray, name: str) -> None:
             count = len(part)
             view[done:done + count] = part
         if not count:
-            raise RuntimeError(f"unexpected EOF in {name}, expected {len(view) - done} more bytes. The file might be corrupted.")
+            raise RuntimeError(f"unexpected EOF in {name}, expected {len(view) - done} more bytes. "
+                               "The file might be corrupted.")
         done += count
 
 
 def check_place(place: Any, length: int) -> None:
     """A reference to a storage must have this form. UnpicklingError otherwise."""
-    fits = isinstance(place, tuple) and len(place) == length and place[0] == "storage" and isinstance(place[1], StorageType) \
-        and isinstance(place[2], str) and isinstance(place[3], str) and type(place[4]) is int and place[4] >= 0
-    if not fits:
+    kinds = (str, StorageType, str, str, int)
+    fits = isinstance(place, tuple) and len(place) == length and all(map(isinstance, place, kinds))
+    if not fits or place[0] != "storage" or place[4] < 0:
         raise pickle.UnpicklingError(f"Unknown reference to a storage: {place!r}")
 
 

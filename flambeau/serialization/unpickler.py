@@ -102,21 +102,23 @@ _INSTRUCTIONS = """
     APPEND APPENDS SETITEM SETITEMS ADDITEMS GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD BINPERSID
 """.split()
 _CONTAINERS = {"APPEND": list, "APPENDS": list, "SETITEM": dict, "SETITEMS": dict, "ADDITEMS": set}
-_PICKLE_FAULTS = (IndexError, KeyError, TypeError, ValueError, AttributeError, AssertionError, struct.error, OverflowError)
+_PICKLE_FAULTS = (
+    IndexError, KeyError, TypeError, ValueError, AttributeError, AssertionError, struct.error, OverflowError,
+)
 
 ADVICE = (
     "Weights only load failed. {reason}\n"
-    "  - If you trust the source of the file, load it with `weights_only=False`; this can run any code the file contains.\n"
-    "  - Or allow single classes and functions you know with `flambeau.serialization.add_safe_globals([...])`, or for "
-    "a while with `flambeau.serialization.safe_globals([...])`."
+    "  - If you trust the source of the file, load it with `weights_only=False`; the code in the file then runs.\n"
+    "  - Or allow single classes and functions you know with `flambeau.serialization.add_safe_globals([...])`, or "
+    "for a while with `flambeau.serialization.safe_globals([...])`."
 )
 
 
 class WeightsUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
     """Reads tensors and plain containers. UnpicklingError for everything else, before anything is called."""
 
-    dispatch = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]  # type: ignore[attr-defined]
-                for name in _INSTRUCTIONS}
+    dispatch = {opcode: pickle._Unpickler.dispatch[opcode]  # type: ignore[attr-defined]
+                for opcode in (getattr(pickle, name)[0] for name in _INSTRUCTIONS)}
 
     def __init__(self, file: Any, *, persistent_load: Callable | None = None, encoding: str = "utf-8", **unused: Any):
         super().__init__(file, encoding=encoding)
@@ -130,7 +132,7 @@ class WeightsUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         except pickle.UnpicklingError as error:
             raise pickle.UnpicklingError(ADVICE.format(reason=error)) from None
         except _PICKLE_FAULTS as error:
-            reason = f"The pickle is damaged or uses instructions that are not allowed ({type(error).__name__}: {error})."
+            reason = f"The pickle is damaged or uses a forbidden instruction ({type(error).__name__}: {error})."
             raise pickle.UnpicklingError(ADVICE.format(reason=reason)) from error
 
     def find_class(self, module: str, name: str) -> Any:
@@ -187,8 +189,8 @@ def _checked(name: str, kind: type) -> Callable:
     def run(self: Any) -> None:
         below = (2 if name == "APPEND" else 3) if alone else 1
         target = (self.stack if alone else self.metastack[-1])[-below]
-        if not isinstance(target, kind) or not (
-                type(target) in (kind, OrderedDict, Counter) or any(type(target) is known for known in _allowed.values())):
+        usual = type(target) in (kind, OrderedDict, Counter)
+        if not isinstance(target, kind) or not (usual or any(type(target) is known for known in _allowed.values())):
             raise pickle.UnpicklingError(f"{name} works on a {kind.__name__}, but got {type(target)}")
         plain(self)
 

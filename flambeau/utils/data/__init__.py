@@ -1,5 +1,5 @@
 """`torch.utils.data`: datasets, samplers, DataLoader. The code lives in `flambeau.data`."""
 
 from flambeau.data import *  # noqa: F403
-from flambeau.data import __all__  # noqa: F401
-from flambeau.utils.data import dataloader, dataset, distributed, sampler  # noqa: F401
+from flambeau.data import __all__
+from flambeau.utils.data import dataloader, dataset, distributed, sampler
