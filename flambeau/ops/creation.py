@@ -362,6 +362,11 @@ def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
         value = np.where(index < steps // 2, start + width * index.astype(np.float32),
                          end - width * (steps - index - 1).astype(np.float32))
         return np.trunc(value).astype(kind.numpy)
+    if kind is dtypes.float32:  # products in float64 are exact: one rounding each, like the kernel's multiply-adds
+        low, high = np.float32(start), np.float32(end)
+        width, index = float((high - low) / np.float32(max(steps - 1, 1))), np.arange(steps)
+        value = np.where(index < steps // 2, low + width * index, high - width * (steps - 1 - index))
+        return value.astype(np.float32)
     work = np.float64 if not kind.is_complex else np.complex128
     real = kind.numpy if kind.itemsize >= 4 and kind.category >= dtypes.FLOAT else work
     step = np.asarray((np.asarray(end, work) - np.asarray(start, work)) / max(steps - 1, 1)).astype(real)
