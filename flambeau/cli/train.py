@@ -68,7 +68,7 @@ def train_digits(
     )
     try:
         _fit(console, run, model, data, facts, epochs, lr)
-        _report(console, run, data, time.perf_counter() - start)
+        _report(console, run, data, start)
     except KeyboardInterrupt:
         _stop_early(console, run, model, facts)
 
@@ -98,7 +98,7 @@ def _metrics(epoch: Epoch) -> dict[str, float]:
     }
 
 
-def _report(console: Console, run: Run, data: task.DigitData, seconds: float) -> None:
+def _report(console: Console, run: Run, data: task.DigitData, start: float) -> None:
     """Draw the pictures with the best epoch's weights and say what was reached."""
     checkpoint = load_checkpoint(run.checkpoint)
     model = networks.build(checkpoint["architecture"])
@@ -113,7 +113,7 @@ def _report(console: Console, run: Run, data: task.DigitData, seconds: float) ->
         pictures.draw_all(run, images[:, 0], labels, found, data.classes)
     console.print(
         f"Best: epoch {checkpoint['epoch']}, {checkpoint['metrics']['val_accuracy']:.2%} of the held-out images right "
-        f"({seconds:.1f} s).",
+        f"({time.perf_counter() - start:.1f} s in all).",
         highlight=False,
     )
     written = ", ".join(sorted(path.name for path in run.folder.iterdir()))
