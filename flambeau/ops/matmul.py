@@ -242,7 +242,9 @@ def _checked(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * input + alpha * mat1 @ mat2."""
+    """beta * input + alpha * mat1 @ mat2; half-width floats are added up in float32 and rounded once."""
+    if input._array.dtype in dtypes.NARROW_FLOATS and input.dtype is mat1.dtype is mat2.dtype:
+        return addmm(input.float(), mat1.float(), mat2.float(), beta=beta, alpha=alpha).to(input.dtype)
     return _checked(input, mm(mat1, mat2), beta, alpha)
 
 

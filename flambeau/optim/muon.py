@@ -75,7 +75,7 @@ class Muon(Algorithm):
             direction = grad.lerp(velocity, momentum) if nesterov else velocity
             direction = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
             param.mul_(1 - lr * group["weight_decay"])
-            param.add_(direction, alpha=-lr * _shape_factor(group["adjust_lr_fn"], *param.shape))
+            param.add_(direction.to(param.dtype), alpha=-lr * _shape_factor(group["adjust_lr_fn"], *param.shape))
 
 
 def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
