@@ -8,7 +8,7 @@ from flambeau.nn.parameter import Buffer, Parameter, UninitializedBuffer, Uninit
 
 from flambeau.nn.layers import *  # noqa: F403  isort: skip
 from flambeau.nn.layers import __all__ as _layers  # isort: skip
-from flambeau.nn import modules, parameter, utils  # isort: skip
+from flambeau.nn import modules, parallel, parameter, utils  # isort: skip
 from flambeau.nn.parallel import DataParallel  # isort: skip
 
 __all__ = ["Buffer", "DataParallel", "Module", "Parameter", "UninitializedBuffer", "UninitializedParameter",

@@ -1,69 +1,60 @@
-"""The functions behind the layers, under PyTorch's names; they are written in `flambeau.ops`, one file per family."""
+"""The functions behind the layers, under PyTorch's names; they are written in `flambeau.ops`, one file per family.
+
+A family is imported when one of its functions is first used.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from flambeau.ops.activation import (
-    celu, celu_, elu, elu_, gelu, glu, hardshrink, hardsigmoid, hardswish, hardtanh, hardtanh_, leaky_relu, leaky_relu_,
-    logsigmoid, mish, prelu, relu, relu6, relu_, rrelu, rrelu_, selu, selu_, silu, softplus, softshrink, softsign,
-    tanhshrink, threshold, threshold_,
-)
-from flambeau.ops.classification import (
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, linear_cross_entropy, multi_margin_loss,
-    multilabel_margin_loss, multilabel_soft_margin_loss, nll_loss,
-)
-from flambeau.ops.convolution import (
-    conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
-)
-from flambeau.ops.distance import cosine_similarity, pairwise_distance
-from flambeau.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
-from flambeau.ops.loss import (
-    cosine_embedding_loss, gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss,
-    mse_loss, poisson_nll_loss, smooth_l1_loss, soft_margin_loss, triplet_margin_loss,
-    triplet_margin_with_distance_loss,
-)
-from flambeau.ops.matmul import bilinear, linear
-from flambeau.ops.normalization import (
-    batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm,
-)
-from flambeau.ops.padding import pad
-from flambeau.ops.pointwise import sigmoid, tanh
-from flambeau.ops.pooling import (
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, lp_pool1d,
-    lp_pool2d, lp_pool3d,
-)
-from flambeau.ops.pooling_max import (
-    adaptive_max_pool1d, adaptive_max_pool1d_with_indices, adaptive_max_pool2d, adaptive_max_pool2d_with_indices,
-    adaptive_max_pool3d, adaptive_max_pool3d_with_indices, fractional_max_pool2d, fractional_max_pool2d_with_indices,
-    fractional_max_pool3d, fractional_max_pool3d_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
-    max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices, max_unpool1d, max_unpool2d, max_unpool3d,
-)
-from flambeau.ops.softmax import gumbel_softmax, log_softmax, softmax, softmin
-
-# Loaded when first used: most programs need few of these.
-_LATER = {
-    "flambeau.ops.attention": "scaled_dot_product_attention",
-    "flambeau.ops.attention_heads": "multi_head_attention_forward",
-    "flambeau.ops.embedding": "embedding embedding_bag one_hot",
-    "flambeau.ops.ctc": "ctc_loss",
-    "flambeau.ops.folding": "channel_shuffle fold native_channel_shuffle pixel_shuffle pixel_unshuffle unfold",
-    "flambeau.ops.grid_sample": "affine_grid grid_sample",
-    "flambeau.ops.folding": "channel_shuffle fold native_channel_shuffle pixel_shuffle pixel_unshuffle unfold",
-    "flambeau.ops.grid_sample": "affine_grid grid_sample",
-    "flambeau.ops.interpolate": "interpolate upsample upsample_bilinear upsample_nearest",
-    "flambeau.ops.distance": "normalize pdist",
+_FAMILIES = {
+    "activation": """
+        celu celu_ elu elu_ gelu glu hardshrink hardsigmoid hardswish hardtanh hardtanh_ leaky_relu leaky_relu_
+        logsigmoid mish prelu relu relu6 relu_ rrelu rrelu_ selu selu_ silu softplus softshrink softsign tanhshrink
+        threshold threshold_""",
+    "attention": "scaled_dot_product_attention",
+    "attention_heads": "multi_head_attention_forward",
+    "classification": """
+        binary_cross_entropy binary_cross_entropy_with_logits cross_entropy linear_cross_entropy multi_margin_loss
+        multilabel_margin_loss multilabel_soft_margin_loss nll_loss""",
+    "convolution": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+    "ctc": "ctc_loss",
+    "distance": "cosine_similarity normalize pairwise_distance pdist",
+    "dropout": "alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout",
+    "embedding": "embedding embedding_bag one_hot",
+    "folding": "channel_shuffle fold native_channel_shuffle pixel_shuffle pixel_unshuffle unfold",
+    "grid_sample": "affine_grid grid_sample",
+    "interpolate": "interpolate upsample upsample_bilinear upsample_nearest",
+    "loss": """
+        cosine_embedding_loss gaussian_nll_loss hinge_embedding_loss huber_loss kl_div l1_loss margin_ranking_loss
+        mse_loss poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss
+        triplet_margin_with_distance_loss""",
+    "matmul": "bilinear linear",
+    "normalization": "batch_norm group_norm instance_norm layer_norm local_response_norm rms_norm",
+    "padding": "pad",
+    "pointwise": "sigmoid tanh",
+    "pooling": """
+        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d
+        lp_pool3d""",
+    "pooling_max": """
+        adaptive_max_pool1d adaptive_max_pool1d_with_indices adaptive_max_pool2d adaptive_max_pool2d_with_indices
+        adaptive_max_pool3d adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool2d_with_indices
+        fractional_max_pool3d fractional_max_pool3d_with_indices max_pool1d max_pool1d_with_indices max_pool2d
+        max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool1d max_unpool2d max_unpool3d""",
+    "softmax": "gumbel_softmax log_softmax softmax softmin",
 }
-_HOME = {name: family for family, names in _LATER.items() for name in names.split()}
+_FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names.split()}
+
+__all__ = sorted(_FAMILY_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _FAMILY_OF:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(f"flambeau.ops.{_FAMILY_OF[name]}"), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

@@ -6,7 +6,8 @@ import itertools
 import warnings
 import weakref
 from collections import OrderedDict
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from flambeau.autograd.function import Function
 from flambeau.core.modes import modes

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from flambeau.core.dtype import bfloat16, dtype as dtype_type, float16, float32, float64
+from flambeau.core.dtype import bfloat16, float16, float32, float64
+from flambeau.core.dtype import dtype as dtype_type
 from flambeau.core.tensor import Tensor
 from flambeau.nn import hooks as _hooks
 from flambeau.nn.errors import name_module
 from flambeau.nn.hooks import (
-    RemovableHandle, called_everywhere, every_module, register, register_module_backward_hook,
-    register_module_buffer_registration_hook, register_module_forward_hook, register_module_forward_pre_hook,
-    register_module_full_backward_hook, register_module_full_backward_pre_hook,
-    register_module_module_registration_hook, register_module_parameter_registration_hook,
+    RemovableHandle,
+    called_everywhere,
+    every_module,
+    register,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
 )
 from flambeau.nn.parameter import Buffer, Parameter, is_lazy
-from flambeau.nn.state import StateDictMixin, _IncompatibleKeys
+from flambeau.nn.state import StateDictMixin
 
 __all__ = ["Module", "register_module_backward_hook", "register_module_buffer_registration_hook",
            "register_module_forward_hook", "register_module_forward_pre_hook", "register_module_full_backward_hook",
@@ -192,8 +202,8 @@ class Module(StateDictMixin):
             raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' "
                             "(torch.nn.Buffer, torch.Tensor or None expected)")
         if isinstance(value, Buffer):
-            keep = self._non_persistent_buffers_set.discard if value.persistent else self._non_persistent_buffers_set.add
-            keep(name)
+            transient = self._non_persistent_buffers_set
+            (transient.discard if value.persistent else transient.add)(name)
         self._buffers[name] = _hooks.registered(every_module.buffer_registration, self, name, value)
 
     def _forget(self, name: str, keep: dict | None = None) -> None:
@@ -253,7 +263,7 @@ class Module(StateDictMixin):
             if param.grad_fn is not None:
                 raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be "
                                  "created explicitly. To express "
-                                 f"'{name}' as a function of another Tensor, compute the value in the forward() method.")
+                                 f"'{name}' as a function of another Tensor, compute the value in forward().")
             param = _hooks.registered(every_module.parameter_registration, self, name, param)
         self._parameters[name] = param
 
@@ -266,8 +276,8 @@ class Module(StateDictMixin):
             raise TypeError(f"cannot assign '{typename(tensor)}' object to buffer '{name}' "
                             "(torch Tensor or None required)")
         self._buffers[name] = _hooks.registered(every_module.buffer_registration, self, name, tensor)
-        keep = self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add
-        keep(name)
+        transient = self._non_persistent_buffers_set
+        (transient.discard if persistent else transient.add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Adds a child module under `name`; None reserves the name."""

@@ -96,9 +96,10 @@ class UninitializedTensorMixin:
     __slots__ = ()
     cls_to_become: type = Tensor
     _allowed = frozenset({
-        "cls_to_become", "materialize", "device", "dtype", "requires_grad", "requires_grad_", "grad_fn", "is_floating_point",
-        "is_complex", "grad", "to", "detach", "data", "half", "float", "double", "char", "short", "int", "long",
-        "cuda", "cpu", "type", "bfloat16", "is_leaf", "persistent", "share_memory_", "is_meta", "is_cuda",
+        "cls_to_become", "materialize", "device", "dtype", "requires_grad", "requires_grad_", "grad_fn",
+        "is_floating_point", "is_complex", "grad", "to", "detach", "data", "half", "float", "double", "char", "short",
+        "int", "long", "cuda", "cpu", "type", "bfloat16", "is_leaf", "persistent", "share_memory_", "is_meta",
+        "is_cuda",
     })
 
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections import OrderedDict, namedtuple
-from collections.abc import Mapping
-from typing import Any, Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from flambeau.autograd.modes import no_grad
 from flambeau.core.tensor import Tensor

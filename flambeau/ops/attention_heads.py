@@ -58,7 +58,8 @@ def multi_head_attention_forward(
 
     if use_separate_proj_weight:
         if key.shape[:2] != value.shape[:2]:
-            raise AssertionError(f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}")
+            raise AssertionError(f"key's sequence and batch dims {key.shape[:2]} do not match value's "
+                                 f"{value.shape[:2]}")
         biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         q, k, v = (linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
@@ -157,7 +158,8 @@ def _additive(mask: Tensor | None, name: str, dtype: Any, other: Tensor | None =
 def _three_dimensional(mask: Tensor, length: int, source: int, heads: int) -> Tensor:
     expected = (length, source) if mask.dim() == 2 else (heads, length, source)
     if tuple(mask.shape) != expected:
-        raise RuntimeError(f"The shape of the {mask.dim()}D attn_mask is {tuple(mask.shape)}, but should be {expected}.")
+        raise RuntimeError(f"The shape of the {mask.dim()}D attn_mask is {tuple(mask.shape)}, but should be "
+                           f"{expected}.")
     return mask.unsqueeze(0) if mask.dim() == 2 else mask
 
 

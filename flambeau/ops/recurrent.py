@@ -7,7 +7,8 @@ sequences first, so that padded batches (all sizes equal) and packed sequences a
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -154,7 +155,8 @@ def lstm_scan(gates, h0, c0, w_hh, w_hr, *, sizes, reverse=False):
     return _narrow(dtype, out, _last(out, h0, steps), _last(cells, c0, steps), acts, cells)
 
 
-def _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, acts, cells, *, sizes, reverse, join, tanh):
+def _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, acts, cells, *, sizes, reverse, join,
+                  tanh):
     """Gradients of gates, h0, c0, w_hh, w_hr (None without projection)."""
     size = c0.shape[1]
     steps = _steps(sizes, reverse)

@@ -60,7 +60,7 @@ def test_other_key_and_value_sizes():
 
 def test_errors():
     layer, x = attention(), torch.randn(3, 2, 4)
-    with pytest.raises(AssertionError, match="key shape .* does not match value shape"):
+    with pytest.raises(AssertionError, match=r"key shape .* does not match value shape"):
         layer(x, x, x[:2])
     with pytest.raises(AssertionError, match="expecting embedding dimension of 4, but got 6"):
         wide = torch.randn(3, 2, 6)
@@ -71,7 +71,7 @@ def test_errors():
         layer(x, x, x, is_causal=True)
     with pytest.raises(AssertionError, match="only bool and floating types"):
         layer(x, x, x, attn_mask=torch.zeros(3, 3, dtype=torch.int64))
-    with pytest.raises(AssertionError, match="batched 3-D or|expected `key` and `value` to be 3-D"):
+    with pytest.raises(AssertionError, match=r"batched 3-D or|expected `key` and `value` to be 3-D"):
         layer(x, x[0], x[0])
 
 

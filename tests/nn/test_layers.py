@@ -13,10 +13,10 @@ import flambeau as torch
 from flambeau import nn
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-spec = importlib.util.spec_from_file_location("make_layers", GOLDEN / "make_layers.py")
+spec = importlib.util.spec_from_file_location("make_modules", GOLDEN / "make_modules.py")
 maker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maker)
-EXPECTED = json.loads((GOLDEN / "layers.json").read_text())
+EXPECTED = json.loads((GOLDEN / "modules.json").read_text())
 
 
 def assert_same(got, wanted, where=""):

@@ -64,7 +64,7 @@ def test_assigning_replaces_whatever_had_the_name():
 
 def test_assigning_refuses_what_does_not_fit():
     net = Net()
-    with pytest.raises(TypeError, match="cannot assign 'torch.FloatTensor' as parameter 'scale'"):
+    with pytest.raises(TypeError, match=r"cannot assign 'torch.FloatTensor' as parameter 'scale'"):
         net.scale = torch.ones(2)
     with pytest.raises(TypeError, match="cannot assign 'int' as child module 'first'"):
         net.first = 3
@@ -80,7 +80,7 @@ def test_registering_checks_names_and_values():
         net.register_buffer("forward", torch.ones(1))
     with pytest.raises(KeyError, match="parameter name can"):
         net.register_parameter("a.b", None)
-    with pytest.raises(KeyError, match="can't be empty"):
+    with pytest.raises(KeyError, match="be empty string"):
         net.add_module("", nn.ReLU())
     with pytest.raises(TypeError, match="name should be a string"):
         net.register_buffer(3, None)
@@ -102,7 +102,7 @@ def test_before_init_nothing_can_be_assigned():
     for value, message in ((nn.ReLU(), "module"), (nn.Parameter(torch.ones(1)), "parameters")):
         with pytest.raises(AttributeError, match=f"cannot assign {message} before Module.__init__"):
             Forgetful(value)
-    with pytest.raises(AttributeError, match="before Module.__init__"):
+    with pytest.raises(AttributeError, match=r"before Module.__init__"):
         Forgetful(1)(2)
 
 
@@ -124,9 +124,9 @@ def test_get_submodule_parameter_buffer():
     assert net.get_buffer("body.0.running_var") is net.body[0].running_var
     with pytest.raises(AttributeError, match="has no attribute `missing`"):
         net.get_submodule("body.missing")
-    with pytest.raises(AttributeError, match="`scale` is not an nn.Module"):
+    with pytest.raises(AttributeError, match=r"`scale` is not an nn.Module"):
         net.get_submodule("scale.x")
-    with pytest.raises(AttributeError, match="`running_var` is not an nn.Parameter"):
+    with pytest.raises(AttributeError, match=r"`running_var` is not an nn.Parameter"):
         net.get_parameter("body.0.running_var")
     with pytest.raises(AttributeError, match="`scale` is not a buffer"):
         net.get_buffer("scale")

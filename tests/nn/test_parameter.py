@@ -99,5 +99,5 @@ def test_lazy_layers_copy_and_pickle():
     for twin in (copy.deepcopy(nn.LazyLinear(2)), pickle.loads(pickle.dumps(nn.LazyLinear(2)))):
         assert twin.has_uninitialized_params()
         assert twin(torch.ones(1, 3)).shape == (1, 2)
-    with pytest.raises(RuntimeError, match="Expected 3D .unbatched. or 4D .batched. input to LazyConv2d"):
+    with pytest.raises(RuntimeError, match=r"Expected 3D .unbatched. or 4D .batched. input to LazyConv2d"):
         nn.LazyConv2d(1, 1)(torch.ones(2))

@@ -20,7 +20,7 @@ def test_keys_order_metadata_and_type():
     assert list(state) == ["conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean",
                            "norm.running_var", "norm.num_batches_tracked"]
     assert state._metadata == {"": {"version": 1}, "conv": {"version": 1}, "norm": {"version": 2}}
-    assert list(net().state_dict(prefix="model."))[0] == "model.conv.weight"
+    assert next(iter(net().state_dict(prefix="model."))) == "model.conv.weight"
 
 
 def test_it_is_live_memory_and_detached():
@@ -85,7 +85,7 @@ def test_not_strict_returns_the_keys():
 def test_wrong_values_are_named():
     with pytest.raises(TypeError, match="Expected state_dict to be dict-like, got <class 'list'>"):
         nn.Linear(1, 1).load_state_dict([])
-    with pytest.raises(RuntimeError, match='While copying the parameter named "weight", expected torch.Tensor'):
+    with pytest.raises(RuntimeError, match=r'While copying the parameter named "weight", expected torch.Tensor'):
         nn.Linear(1, 1).load_state_dict({"weight": 3, "bias": torch.ones(1)})
 
 
@@ -125,9 +125,9 @@ def test_extra_state():
     other = nn.Sequential(Counting())
     other.load_state_dict(state)
     assert other[0].count == 5
-    with pytest.raises(RuntimeError, match='Missing key.*"0._extra_state"'):
+    with pytest.raises(RuntimeError, match=r'Missing key.*"0._extra_state"'):
         other.load_state_dict({})
-    with pytest.raises(RuntimeError, match='Unexpected key.*"0._extra_state"'):
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"0._extra_state"'):
         nn.Sequential(nn.ReLU()).load_state_dict(state)
 
 

@@ -39,7 +39,7 @@ def test_total_norm(p, expected):
 
 def test_clip_grad_norm_refuses_nan_if_asked():
     parameters = with_gradients([math.nan])
-    with pytest.raises(RuntimeError, match="total norm of order 2.0 .* is non-finite"):
+    with pytest.raises(RuntimeError, match=r"total norm of order 2.0 .* is non-finite"):
         utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
     assert math.isnan(utils.clip_grad_norm_(parameters, 1.0).item())
     assert utils.get_total_norm([]).item() == 0
@@ -60,7 +60,7 @@ def test_parameters_to_vector_and_back():
     utils.vector_to_parameters(torch.arange(9.0), layer.parameters())
     assert layer.weight.tolist() == [[0, 1], [2, 3], [4, 5]] and layer.bias.tolist() == [6, 7, 8]
     assert type(layer.weight) is nn.Parameter
-    with pytest.raises(TypeError, match="expected torch.Tensor, but got: list"):
+    with pytest.raises(TypeError, match=r"expected torch.Tensor, but got: list"):
         utils.vector_to_parameters([1.0], layer.parameters())
 
 

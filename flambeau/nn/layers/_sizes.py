@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 __all__ = ["_ntuple", "_pair", "_quadruple", "_single", "_triple"]
 

@@ -6,12 +6,12 @@ import warnings
 from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty
 from flambeau.nn import functional as F
 from flambeau.nn import init as nn_init
+from flambeau.nn.layers.attention import MultiheadAttention
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
-from flambeau.nn.layers.attention import MultiheadAttention
+from flambeau.ops.creation import empty
 
 __all__ = ["CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
            "LogSigmoid", "LogSoftmax", "Mish", "MultiheadAttention", "PReLU", "ReLU", "ReLU6", "RReLU", "SELU", "SiLU",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops.joining import cat
 from flambeau.nn import functional as F
-from flambeau.nn.module import Module
 from flambeau.nn.layers.container import ModuleList, Sequential
 from flambeau.nn.layers.linear import Linear
+from flambeau.nn.module import Module
+from flambeau.ops.joining import cat
 
 __all__ = ["AdaptiveLogSoftmaxWithLoss"]
 
@@ -95,10 +95,12 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                 raise RuntimeError("Input and target should have the same size in the batch dimension "
                                    f"(input {tuple(input.shape)}, target {tuple(target.shape)})")
             if input.dim() != 2:
-                raise RuntimeError(f"1D target tensor expects 2D input tensors, but found inputs with size {input.size()}")
+                raise RuntimeError("1D target tensor expects 2D input tensors, but found inputs with size "
+                                   f"{input.size()}")
         elif target.dim() == 0:
             if input.dim() != 1:
-                raise RuntimeError(f"0D target tensor expects 1D input tensors, but found inputs with size {input.size()}")
+                raise RuntimeError("0D target tensor expects 1D input tensors, but found inputs with size "
+                                   f"{input.size()}")
         else:
             raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
 

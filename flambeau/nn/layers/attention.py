@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty
 from flambeau.nn import functional as F
 from flambeau.nn import init
+from flambeau.nn.layers.linear import NonDynamicallyQuantizableLinear
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
-from flambeau.nn.layers.linear import NonDynamicallyQuantizableLinear
+from flambeau.ops.creation import empty
 
 __all__ = ["MultiheadAttention"]
 

@@ -7,12 +7,12 @@ from typing import Any
 from flambeau.autograd.modes import no_grad
 from flambeau.core.dtype import int64
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty, ones, tensor, zeros
 from flambeau.nn import functional as F
 from flambeau.nn import init
+from flambeau.nn.layers.lazy import LazyModuleMixin
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter
-from flambeau.nn.layers.lazy import LazyModuleMixin
+from flambeau.ops.creation import empty, ones, tensor, zeros
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d",
            "SyncBatchNorm"]

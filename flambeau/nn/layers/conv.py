@@ -7,13 +7,13 @@ from typing import Any
 
 from flambeau.autograd.modes import no_grad
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty
 from flambeau.nn import functional as F
 from flambeau.nn import init
-from flambeau.nn.module import Module
-from flambeau.nn.parameter import Parameter, UninitializedParameter
 from flambeau.nn.layers._sizes import _ntuple, reversed_twice
 from flambeau.nn.layers.lazy import LazyModuleMixin
+from flambeau.nn.module import Module
+from flambeau.nn.parameter import Parameter, UninitializedParameter
+from flambeau.ops.creation import empty
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "LazyConv1d",
            "LazyConv2d", "LazyConv3d", "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d"]
@@ -221,8 +221,11 @@ class _LazyConv(LazyModuleMixin):
     def __init__(self, out_channels: int, *args: Any, **kwargs: Any) -> None:
         options = dict(zip(self._options, args))
         twice = options.keys() & kwargs.keys()
-        if len(args) > len(self._options) or twice:
-            raise TypeError(f"{type(self).__name__}: {'got multiple values for ' + min(twice) if twice else 'too many arguments'}")
+        if twice:
+            raise TypeError(f"{type(self).__name__}.__init__() got multiple values for argument '{min(twice)}'")
+        if len(args) > len(self._options):
+            raise TypeError(f"{type(self).__name__}.__init__() takes at most {len(self._options) + 1} arguments, got "
+                            f"{len(args) + 1}")
         options.update(kwargs)
         bias = options.pop("bias", True)
         device, dtype = options.pop("device", None), options.pop("dtype", None)

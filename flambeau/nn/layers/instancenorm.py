@@ -34,8 +34,9 @@ class _InstanceNorm(_NormBase):
             if self.affine:
                 raise ValueError(f"expected input's size at dim={channel_dim} to match num_features "
                                  f"({self.num_features}), but got: {input.size(channel_dim)}.")
-            warnings.warn(f"input's size at dim={channel_dim} does not match num_features. You can silence this warning "
-                          "by not passing in num_features, which is not used because affine=False", stacklevel=2)
+            warnings.warn(f"input's size at dim={channel_dim} does not match num_features. You can silence this "
+                          "warning by not passing in num_features, which is not used because affine=False",
+                          stacklevel=2)
         if unbatched:
             return self._normalize(input.unsqueeze(0)).squeeze(0)
         return self._normalize(input)

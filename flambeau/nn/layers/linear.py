@@ -7,12 +7,12 @@ from typing import Any
 
 from flambeau.autograd.modes import no_grad
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty
 from flambeau.nn import functional as F
 from flambeau.nn import init
+from flambeau.nn.layers.lazy import LazyModuleMixin
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter, UninitializedParameter
-from flambeau.nn.layers.lazy import LazyModuleMixin
+from flambeau.ops.creation import empty
 
 __all__ = ["Bilinear", "Identity", "LazyLinear", "Linear"]
 

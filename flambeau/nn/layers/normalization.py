@@ -6,11 +6,11 @@ import numbers
 from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty
 from flambeau.nn import functional as F
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
+from flambeau.ops.creation import empty
 
 __all__ = ["CrossMapLRN2d", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 

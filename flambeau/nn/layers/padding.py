@@ -6,8 +6,8 @@ from typing import Any
 
 from flambeau.core.tensor import Tensor
 from flambeau.nn import functional as F
-from flambeau.nn.module import Module
 from flambeau.nn.layers._sizes import _ntuple
+from flambeau.nn.module import Module
 
 __all__ = ["CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d",
            "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d",

@@ -6,8 +6,8 @@ from typing import Any
 
 from flambeau.core.tensor import Tensor
 from flambeau.nn import functional as F
-from flambeau.nn.module import Module
 from flambeau.nn.layers._sizes import _ntuple, _pair, _single, _triple
+from flambeau.nn.module import Module
 
 __all__ = ["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
            "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",

@@ -8,12 +8,12 @@ import warnings
 from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops import recurrent
-from flambeau.ops.creation import empty, zeros
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.nn.utils.rnn import PackedSequence
+from flambeau.ops import recurrent
+from flambeau.ops.creation import empty, zeros
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 

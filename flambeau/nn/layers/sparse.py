@@ -6,11 +6,11 @@ from typing import Any
 
 from flambeau.autograd.modes import no_grad
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import empty
 from flambeau.nn import functional as F
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
+from flambeau.ops.creation import empty
 
 __all__ = ["Embedding", "EmbeddingBag"]
 

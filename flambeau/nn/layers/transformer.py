@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import full
 from flambeau.nn import functional as F
 from flambeau.nn import init
-from flambeau.nn.module import Module
 from flambeau.nn.layers.attention import MultiheadAttention
 from flambeau.nn.layers.container import ModuleList
 from flambeau.nn.layers.dropout import Dropout
 from flambeau.nn.layers.linear import Linear
 from flambeau.nn.layers.normalization import LayerNorm
+from flambeau.nn.module import Module
+from flambeau.ops.creation import full
 
 __all__ = ["Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
            "TransformerEncoderLayer"]

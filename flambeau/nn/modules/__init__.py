@@ -11,8 +11,28 @@ from flambeau.nn import module
 from flambeau.nn.layers import *  # noqa: F403
 from flambeau.nn.layers import __all__ as _layers
 from flambeau.nn.layers import (
-    _sizes, activation, adaptive, batchnorm, channelshuffle, container, conv, distance, dropout, flatten, fold,
-    instancenorm, lazy, linear, loss, normalization, padding, pixelshuffle, pooling, rnn, sparse, transformer,
+    _sizes,
+    activation,
+    adaptive,
+    batchnorm,
+    channelshuffle,
+    container,
+    conv,
+    distance,
+    dropout,
+    flatten,
+    fold,
+    instancenorm,
+    lazy,
+    linear,
+    loss,
+    normalization,
+    padding,
+    pixelshuffle,
+    pooling,
+    rnn,
+    sparse,
+    transformer,
     upsampling,
 )
 from flambeau.nn.module import Module

@@ -6,8 +6,8 @@ import copy
 from typing import Any
 
 from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import ones_like, zeros_like
 from flambeau.nn.parameter import Parameter
+from flambeau.ops.creation import ones_like, zeros_like
 
 __all__ = ["fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights"]
 

@@ -61,8 +61,8 @@ def functional_call(module: Module, parameters_and_buffers: Any, args: Any = Non
         for part in given:
             repeated = merged.keys() & part.keys()
             if repeated:
-                raise ValueError(f"{sorted(repeated)} appeared in multiple dictionaries; behavior of functional call is "
-                                 "ambiguous")
+                raise ValueError(f"{sorted(repeated)} appeared in multiple dictionaries; behavior of functional call "
+                                 "is ambiguous")
             merged.update(part)
         given = merged
     if strict:
