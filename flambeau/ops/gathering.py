@@ -14,6 +14,7 @@ from flambeau.ops.indexing_kernels import add_at, add_rows, at_least_1d, both, d
 from flambeau.ops.pointwise import mul, zero_of
 from flambeau.ops.shape import reshape
 
+
 def _check_index(name: str, index: Any) -> None:
     if not isinstance(index, Tensor):
         raise TypeError(f"{name}(): argument 'index' (position 2) must be Tensor, not {type(index).__name__}")

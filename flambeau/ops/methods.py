@@ -65,7 +65,8 @@ METHODS: dict[str, str] = {
         slice_scatter diagonal_scatter as_strided_scatter""",
     "sorting": "sort argsort msort topk kthvalue unique unique_consecutive isin",
     "histograms": "bincount histc histogram",
-    "cumulative": "cumsum cumprod cummax cummin logcumsumexp diff",
+    "cumulative": "cumsum cumprod cummax cummin logcumsumexp",
+    "differences": "diff",
     "creation": "new new_zeros new_ones new_empty new_full new_tensor",
 }
 

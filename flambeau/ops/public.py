@@ -43,7 +43,8 @@ OUT: dict[str, str] = {
     "rearranging": "tril triu diag",
     "sorting": "sort argsort msort topk kthvalue isin searchsorted bucketize",
     "histograms": "histc histogram",
-    "cumulative": "cumsum cumprod cummax cummin logcumsumexp diff",
+    "cumulative": "cumsum cumprod cummax cummin logcumsumexp",
+    "differences": "diff",
 }
 
 PUBLIC: dict[str, str] = {
@@ -71,7 +72,7 @@ PUBLIC: dict[str, str] = {
     "joining": "atleast_1d atleast_2d atleast_3d block_diag meshgrid cartesian_prod combinations",
     "sorting": "unique unique_consecutive",
     "histograms": "bincount histogramdd",
-    "cumulative": "trapezoid trapezoid:trapz cumulative_trapezoid",
+    "differences": "gradient trapezoid trapezoid:trapz cumulative_trapezoid",
     "reshaping": """
         flatten unflatten ravel broadcast_to broadcast_shapes broadcast_tensors chunk tensor_split hsplit vsplit dsplit t
         adjoint resize_as_""",

@@ -17,7 +17,14 @@ from flambeau.ops.gathering import index_select
 from flambeau.ops.pointwise import pow as power
 from flambeau.ops.reductions import _sum
 from flambeau.ops.shape import (
-    _diagonal, _diagonal_replay, _expand, _unsqueeze, as_sizes, diagonal, reshape, transpose,
+    _diagonal,
+    _diagonal_replay,
+    _expand,
+    _unsqueeze,
+    as_sizes,
+    diagonal,
+    reshape,
+    transpose,
 )
 
 # ---- repetition ---------------------------------------------------------------------------------------------

@@ -17,7 +17,18 @@ from flambeau.ops.masking import common_shape
 from flambeau.ops.pointwise import conj
 from flambeau.ops.reductions import sum as total
 from flambeau.ops.shape import (
-    _alias, _permute, _slice, as_sizes, as_strided, expand, reshape, split, squeeze, transpose, unsqueeze, view,
+    _alias,
+    _permute,
+    _slice,
+    as_sizes,
+    as_strided,
+    expand,
+    reshape,
+    split,
+    squeeze,
+    transpose,
+    unsqueeze,
+    view,
 )
 
 # ---- flatten and its relatives -----------------------------------------------------------------------------

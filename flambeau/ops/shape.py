@@ -502,7 +502,8 @@ def _restride(grad: Any, *, source: Any, target: Any, shared: Any) -> Any:
     Where `shared` shows an element several times, each gets its share, so that they add up again.
     """
     first = min(source[2], target[2])
-    count = 1 + max(offset - first + sum((n - 1) * s for n, s in zip(size, stride)) for size, stride, offset in (source, target))
+    spans = [offset - first + sum((n - 1) * s for n, s in zip(size, stride)) for size, stride, offset in (source, target)]
+    count = max(0, *spans) + 1
     memory = np.zeros(count, grad.dtype)
     np.add.at(memory, _positions(source, first), grad)
     if shared is not None:

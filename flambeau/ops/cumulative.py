@@ -1,0 +1,165 @@
+"""Running sums, products and extremes along a dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.core import dtype as dtypes
+from flambeau.core.dispatch import primitive
+from flambeau.core.inplace import scalar_name
+from flambeau.core.modes import modes
+from flambeau.core.return_types import TYPES
+from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.ops.casting import to_dtype
+from flambeau.ops.indexing_kernels import HALF_WIDTH, at_least_1d, zeros
+from flambeau.ops.joining import cat
+from flambeau.ops.masking import _masked_fill
+from flambeau.ops.pointwise import add, div, exp, log, mul, neg, sub, where, zero_of
+from flambeau.ops.rearranging import _flip
+from flambeau.ops.reductions import _sum
+from flambeau.ops.scattering import _scatter_add
+from flambeau.ops.shape import _slice
+
+
+def accumulated(run: Any, x: np.ndarray, dim: int) -> np.ndarray:
+    """A ufunc's running result; half-width floats run in float32."""
+    wide = x.astype(np.float32) if x.dtype.itemsize == HALF_WIDTH and x.dtype.kind in "fV" else x
+    return run.accumulate(at_least_1d(wide), axis=dim).reshape(x.shape).astype(x.dtype, copy=False)
+
+
+def _prepared(input: Tensor, dim: Any, dtype: Any) -> tuple[Tensor, int]:
+    """The input cast to `dtype`, or small integers to int64, and the dimension from the front."""
+    dim = wrap_dim(dim, input._array.ndim)
+    target = dtype.numpy if dtype is not None else np.dtype(np.int64) if input._array.dtype.kind in "biu" else None
+    if target is not None and input._array.dtype != target:
+        input = to_dtype(input, target)
+    return input, dim
+
+
+def _backwards(run: Any, x: Tensor, dim: int) -> Tensor:
+    """A running result from the end."""
+    dims = (dim,) if x._array.ndim else ()
+    return _flip(run(_flip(x, dims=dims), dim=dim), dims=dims)
+
+
+@primitive("cumsum")
+def _cumsum(x: Any, *, dim: int) -> Any:
+    return accumulated(np.add, x, dim)
+
+
+_cumsum.vjp(x=lambda grad, dim: _backwards(_cumsum, grad, dim))
+
+
+def cumsum(input: Tensor, dim: Any, *, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Running sums along `dim`; integers and bools in int64."""
+    input, dim = _prepared(input, dim, dtype)
+    return _cumsum(input, dim=dim)
+
+
+@primitive("cumprod")
+def _cumprod(x: Any, *, dim: int) -> Any:
+    return accumulated(np.multiply, x, dim)
+
+
+@_cumprod.vjp
+def _cumprod_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
+    """d/dx_k = sum over j >= k of grad_j times the product of all x_i up to j but x_k."""
+    is_zero = x._array == 0
+    if not is_zero.any():
+        return div(_backwards(_cumsum, mul(grad, out), dim), x)
+    if modes.grad:
+        return _cumprod_vjp_products(grad, x, dim)
+    met = np.cumsum(at_least_1d(is_zero), axis=dim).reshape(is_zero.shape)
+    first = wrap(is_zero & (met == 1))
+    one = wrap(np.ones((), x._array.dtype))
+    before = div(_backwards(_cumsum, mul(grad, out), dim), _masked_fill(x, wrap(is_zero), one))
+    at_zero = _backwards(_cumsum, mul(grad, _cumprod(_masked_fill(x, first, one), dim=dim)), dim)
+    return where(first, at_zero, _masked_fill(before, wrap(met > 0), zero_of(before)))
+
+
+def _cumprod_vjp_products(grad: Tensor, x: Tensor, dim: int) -> Tensor:
+    """The same from explicit products, so that it can be differentiated where x has zeros."""
+    if x._array.ndim == 0:
+        return grad
+    one = wrap(np.ones((), x._array.dtype))
+    n = x._array.shape[dim]
+    parts = []
+    for k in range(n):
+        here = np.zeros([n if d == dim else 1 for d in range(x._array.ndim)], bool)
+        np.moveaxis(here, dim, 0)[k] = True
+        others = _cumprod(_masked_fill(x, wrap(np.broadcast_to(here, x._array.shape)), one), dim=dim)
+        tail = _slice(mul(grad, others), dim=dim, start=k, stop=n, step=1)
+        parts.append(_sum(tail, dims=(dim,), keepdim=True))
+    return cat(parts, dim)
+
+
+def cumprod(input: Tensor, dim: Any, *, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Running products along `dim`; integers and bools in int64. The derivative is right also where elements are zero."""
+    input, dim = _prepared(input, dim, dtype)
+    return _cumprod(input, dim=dim)
+
+
+# ---- running extremes ----------------------------------------------------------------------------------------
+
+
+def _running(run: Any, x: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Running extremes and the last position that holds each; nan stays once met."""
+    flat = at_least_1d(x)
+    values = run.accumulate(flat, axis=dim)
+    here = np.arange(flat.shape[dim]).reshape((-1,) + (1,) * (flat.ndim - dim - 1))
+    held = np.where((flat == values) | (flat != flat), here, 0)
+    return values.reshape(x.shape), np.maximum.accumulate(held, axis=dim).astype(np.int64, copy=False).reshape(x.shape)
+
+
+@primitive("cummax", outputs=2)
+def _cummax(x: Any, *, dim: int) -> Any:
+    return _running(np.maximum, x, dim)
+
+
+@primitive("cummin", outputs=2)
+def _cummin(x: Any, *, dim: int) -> Any:
+    return _running(np.minimum, x, dim)
+
+
+def _to_holders(grad: Any, out1: Tensor, dim: int, shapes: Any) -> Tensor:
+    return _scatter_add(zeros(shapes[0], grad[0]), out1, grad[0], dim=dim)
+
+
+_cummax.vjp(x=_to_holders)
+_cummin.vjp(x=_to_holders)
+
+
+def cummax(input: Tensor, dim: Any) -> Any:
+    """(values, indices): running maxima along `dim` and the last position that holds each."""
+    return TYPES["cummax"](_cummax(input, dim=wrap_dim(dim, input._array.ndim)))
+
+
+def cummin(input: Tensor, dim: Any) -> Any:
+    """(values, indices): running minima along `dim` and the last position that holds each."""
+    return TYPES["cummin"](_cummin(input, dim=wrap_dim(dim, input._array.ndim)))
+
+
+@primitive("logcumsumexp")
+def _logcumsumexp(x: Any, *, dim: int) -> Any:
+    return accumulated(np.logaddexp, x, dim)
+
+
+@_logcumsumexp.vjp
+def _logcumsumexp_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
+    """exp(x_k) * sum over j >= k of grad_j / exp(out_j), in logarithms, positive and negative parts apart."""
+    lowest = wrap(np.array(-np.inf, grad._array.dtype))
+
+    def part(sign: Tensor) -> Tensor:
+        logs = where(sign > 0, log(sign), lowest)
+        return exp(add(_backwards(_logcumsumexp, sub(logs, out), dim), x))
+
+    return sub(part(grad), part(neg(grad)))
+
+
+def logcumsumexp(input: Tensor, dim: Any) -> Tensor:
+    """Logarithms of the running sums of exponentials along `dim`, without overflow."""
+    if input._array.dtype.kind in "biu":
+        raise NotImplementedError(f"\"logcumsumexp_out_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
+    return _logcumsumexp(input, dim=wrap_dim(dim, input._array.ndim))
