@@ -373,8 +373,10 @@ def fractional_maxima(op: str, rank: int, input: Any, kernel_size: Any, output_s
     if samples is None:
         drawn = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
         samples = wrap(uniform(default_generator, (*planes, rank), drawn))
-    elif samples._array.shape != (*planes, rank):
+    elif samples._array.ndim != 3 or samples.shape[0] < planes[0] or tuple(samples.shape[1:]) != (planes[1], rank):
         raise RuntimeError(f"{op}: expected random samples of shape {(*planes, rank)}, got {tuple(samples.shape)}")
+    else:
+        samples = wrap(samples._array[:planes[0]])  # as in PyTorch, they may be for a larger batch
     return irregular(
         rank, input, lambda t: argmax_sampled_boxes(t, samples, kernel=kernel, count=count), return_indices)
 
