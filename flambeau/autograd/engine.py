@@ -133,7 +133,7 @@ def _root_grads(roots: Sequence[Any], given: Any, create_graph: bool) -> list[Te
     given = tuple(given)
     if len(given) != len(roots):
         raise RuntimeError(f"got {len(roots)} tensors and {len(given)} gradients")
-    grads = []
+    grads: list[Tensor] = []
     for root, g in zip(roots, given, strict=True):
         if not root._requires_grad:
             raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
@@ -296,7 +296,7 @@ def derive(node: Node, arrived: Any, create_graph: bool = False) -> Sequence[Any
         return results if isinstance(results, (tuple, list)) else (results,)
     if isinstance(node.shape, list):
         arrived = _materialized(node, arrived)
-    out = []
+    out: list[Any] = []
     for edge, rule in zip(node.edges, op.rules):
         if edge is None or rule is None:
             if edge is not None:

@@ -53,7 +53,7 @@ class FunctionCtx:
         """The tensors given to `save_for_backward`. RuntimeError once the graph was freed or one was modified."""
         if self._saved is None:
             raise RuntimeError(FREED)
-        out = []
+        out: list[Any] = []
         for entry in self._saved:
             if entry is None:
                 out.append(None)
@@ -205,7 +205,8 @@ class Function:
         outs = list(result) if several else [result]
         node: Any = None
         if recording:
-            node = _FunctionNode(_op_of(cls), tuple(edge_of(a) for a in args), ctx)
+            node = _FunctionNode(_op_of(cls),  # type: ignore[arg-type]
+                                 tuple(edge_of(a) for a in args), ctx)
             outs = [_attached(ctx, node, o, i, len(outs), args) for i, o in enumerate(outs)]
             node.shape = [o._array.shape if isinstance(o, Tensor) else () for o in outs]
             node.dtype = [o._array.dtype if isinstance(o, Tensor) else np.dtype(np.float32) for o in outs]

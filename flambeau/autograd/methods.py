@@ -121,10 +121,12 @@ def detach_(self: Tensor) -> Tensor:
     return self
 
 
+METHODS = ("backward", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "detach_")
+
+
 def bind() -> None:
     """Give Tensor these methods."""
-    Tensor.backward = backward  # type: ignore[attr-defined]
-    for method in (register_hook, register_post_accumulate_grad_hook, retain_grad, detach_):
-        setattr(Tensor, method.__name__, method)
-    Tensor.grad = property(get_grad, set_grad, del_grad)  # type: ignore[attr-defined]
-    Tensor.retains_grad = property(retains_grad)  # type: ignore[attr-defined]
+    for name in METHODS:
+        setattr(Tensor, name, globals()[name])
+    Tensor.grad = property(get_grad, set_grad, del_grad)  # type: ignore[assignment, method-assign]
+    Tensor.retains_grad = property(retains_grad)  # type: ignore[method-assign, assignment]

@@ -368,7 +368,7 @@ def _unary(op: Op) -> Any:
             node.dtype = t._array.dtype
             t._requires_grad = True
             t._node = node
-            rule = op.rules[0]
+            rule: Any = op.rules[0]
             if rule.inputs:
                 node.saved = (x,)
                 if x._storage is not None:

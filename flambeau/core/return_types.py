@@ -30,7 +30,7 @@ FIELDS = {
 
 
 def _make(name: str, fields: str) -> Any:
-    base: Any = namedtuple(name, fields)
+    base: Any = namedtuple(name, fields)  # type: ignore[misc]  # the name comes from the table
 
     def __new__(cls: Any, *values: Any) -> Any:
         # PyTorch's result types take one sequence; named tuples take the fields.

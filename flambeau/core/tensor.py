@@ -350,7 +350,7 @@ class Tensor:
         return int(self._array.reshape(()))
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return tensor_text(self)
+        return tensor_text(self, tensor_contents)
 
     def __format__(self, spec: str) -> str:
         if self._array.ndim == 0 and not self.is_meta:
@@ -545,10 +545,12 @@ def _scalar_type_name(d: dtypes.dtype) -> str:
     return {"bfloat16": "BFloat16", "float8_e4m3fn": "Float8_e4m3fn", "float8_e5m2": "Float8_e5m2"}[d.name]
 
 
-def tensor_text(t: Tensor) -> str:
-    """The printed form, as PyTorch prints it."""
+def tensor_text(t: Tensor, contents: str | None = None) -> str:
+    """The printed form, as PyTorch prints it; `contents` stands in for the printed values."""
     node = t.grad_fn
+    name = type(t).__name__
     return printing.tensor_text(
         t._array, dtype=t.dtype, default_dtype=dtypes.default_dtype(), requires_grad=t._requires_grad,
         grad_fn_name=None if node is None else node.name(), names=t._names,
+        prefix="tensor(" if name in ("Tensor", "Parameter") else f"{name}(", contents=contents,
     )

@@ -56,7 +56,7 @@ class LBFGS(Optimizer):
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
 
     @no_grad()
-    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any]) -> Any:
         """Up to `max_iter` quasi-Newton iterations; returns the loss that `closure` computed first."""
         group = self.param_groups[0]
         closure = enable_grad()(closure)

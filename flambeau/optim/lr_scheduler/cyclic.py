@@ -116,7 +116,7 @@ class CyclicLR(_WithMomentum):
         attributes = state_dict["_scale_fn_custom"]
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "_scale_fn_custom"})
         if attributes is not None:
-            self._scale_fn_custom.__dict__.update(attributes)  # type: ignore[union-attr]
+            self._scale_fn_custom.__dict__.update(attributes)
 
 
 class OneCycleLR(_WithMomentum):
