@@ -11,13 +11,39 @@ from typing import Any as _Any
 
 from flambeau.core.device import device
 from flambeau.core.dtype import (
-    bfloat16, bool, can_cast, complex64, complex128, dtype, finfo, float8_e4m3fn, float8_e5m2, float16, float32, float64, iinfo,
-    int8, int16, int32, int64, set_default_dtype, uint8, uint16, uint32, uint64,
+    bfloat16,
+    bool,
+    can_cast,
+    complex64,
+    complex128,
+    dtype,
+    finfo,
+    float8_e4m3fn,
+    float8_e5m2,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
 )
 from flambeau.core.dtype import default_dtype as get_default_dtype
 from flambeau.core.dtype import promote as promote_types
 from flambeau.core.layout import (
-    channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided,
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
 )
 from flambeau.core.legacy import TYPES as _LEGACY
 from flambeau.core.legacy import set_default_tensor_type
@@ -26,9 +52,14 @@ from flambeau.core.storage import TypedStorage
 from flambeau.core.tensor import Size, Tensor
 from flambeau.ops import methods as _methods
 from flambeau.ops import public as _public
-
 from flambeau.random import (
-    Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state,
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
 )
 
 _methods.bind()
@@ -36,7 +67,12 @@ globals().update(_LEGACY)
 
 from flambeau import autograd  # noqa: E402  (binds backward and hooks, which need the ops)
 from flambeau.autograd.modes import (  # noqa: E402
-    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
 )
 
 __version__ = "0.1.0"
@@ -48,8 +84,30 @@ inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
 
 # Public modules that are imported when first used.
-_LAZY = ("nn", "optim", "utils", "linalg", "random", "serialization", "vision", "hub", "testing", "fft", "special", "func",
-         "distributions", "cuda", "backends", "jit", "multiprocessing", "export", "distributed", "compiler", "amp", "profiler")
+_LAZY = (
+    "nn",
+    "optim",
+    "utils",
+    "linalg",
+    "random",
+    "serialization",
+    "vision",
+    "hub",
+    "testing",
+    "fft",
+    "special",
+    "func",
+    "distributions",
+    "cuda",
+    "backends",
+    "jit",
+    "multiprocessing",
+    "export",
+    "distributed",
+    "compiler",
+    "amp",
+    "profiler",
+)
 
 
 def __getattr__(name: str) -> _Any:

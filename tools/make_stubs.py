@@ -38,8 +38,18 @@ from flambeau.core.storage import Storage, TypedStorage
 '''
 # Annotations that mean the same in the stub; anything else becomes Any.
 BUILTINS = {"bool", "int", "float", "str", "None", "complex", "builtins.bool"}
-RESULTS = {"Tensor", "tuple[Tensor, ...]", "Size", "Storage", "TypedStorage", "dtypes.dtype", "np.ndarray", "devices.device",
-           "layouts.layout", "tuple[int, ...]"}
+RESULTS = {
+    "Tensor",
+    "tuple[Tensor, ...]",
+    "Size",
+    "Storage",
+    "TypedStorage",
+    "dtypes.dtype",
+    "np.ndarray",
+    "devices.device",
+    "layouts.layout",
+    "tuple[int, ...]",
+}
 
 
 def spelled(annotation: Any, results: bool = False) -> str:
@@ -167,8 +177,16 @@ def make() -> str:
     taken = {match.group(1) for line in own for match in re.finditer(r"def (\w+)\(", line)}
     bound = [line for line in bound_members() if (m := re.search(r"def (\w+)\(", line)) and m.group(1) not in taken]
     return (
-        HEADER + "modes_of_reading: Any\nndarray = np.ndarray\n\n" + "\n".join(module_functions()) + "\n\nclass Tensor:\n" + constructor
-        + "    __hash__: ClassVar[Any]\n" + "\n".join(own) + "\n" + "\n".join(bound) + "\n"
+        HEADER
+        + "modes_of_reading: Any\nndarray = np.ndarray\n\n"
+        + "\n".join(module_functions())
+        + "\n\nclass Tensor:\n"
+        + constructor
+        + "    __hash__: ClassVar[Any]\n"
+        + "\n".join(own)
+        + "\n"
+        + "\n".join(bound)
+        + "\n"
     )
 
 

@@ -8,15 +8,34 @@ from flambeau.autograd import methods as _methods
 from flambeau.autograd.engine import backward, grad
 from flambeau.autograd.function import Function, once_differentiable
 from flambeau.autograd.modes import (
-    detect_anomaly, enable_grad, inference_mode, is_anomaly_enabled, no_grad, set_detect_anomaly, set_grad_enabled,
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    is_anomaly_enabled,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
 )
 from flambeau.autograd.variable import Variable
 
 _methods.bind()
 
 __all__ = [
-    "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck", "gradgradcheck",
-    "inference_mode", "is_anomaly_enabled", "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled",
+    "Function",
+    "Variable",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "is_anomaly_enabled",
+    "no_grad",
+    "once_differentiable",
+    "set_detect_anomaly",
+    "set_grad_enabled",
 ]
 
 

@@ -15,9 +15,9 @@ from flambeau.core import dispatch
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output, check_version, unpack_output
 from flambeau.core.tensor import Tensor, wrap
-from flambeau.ops.reductions import sum_to_shape
-from flambeau.ops.pointwise import add, real
 from flambeau.ops.casting import to_dtype
+from flambeau.ops.pointwise import add, real
+from flambeau.ops.reductions import sum_to_shape
 
 FREED = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
@@ -56,8 +56,13 @@ def _remember_line(op: Any, inputs: Any, attrs: Any) -> Any:
 anomaly = _Anomaly()
 
 
-def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-             inputs: Any = None) -> None:
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
     """Add the gradient of `tensors` to `.grad` of the leaves (or of `inputs` only).
 
     RuntimeError when a tensor has no history or a non-scalar comes without its gradient.
@@ -72,9 +77,12 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     keep = create_graph if retain_graph is None else retain_graph
     if create_graph:
         warnings.warn(
-            "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient "
-            "which can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you "
-            "have to use this function, make sure to reset the .grad fields of your parameters to None after use to break "
+            "Using backward() with create_graph=True will create a reference cycle between the parameter and its "
+            "gradient "
+            "which can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. "
+            "If you "
+            "have to use this function, make sure to reset the .grad fields of your parameters to None after use to "
+            "break "
             "the cycle and avoid the leak.",
             stacklevel=3,
         )
@@ -85,17 +93,28 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
                 accumulate(tensor, gradient, create_graph)
 
 
-def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-         only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False,
-         materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
     """The gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
 
-    An input that `outputs` do not depend on is a RuntimeError, unless `allow_unused` (None) or `materialize_grads` (zeros).
+    An input that `outputs` do not depend on is a RuntimeError, unless `allow_unused` (None) or `materialize_grads`
+    (zeros).
     """
     roots = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     targets = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     if allow_unused is False and materialize_grads:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
     if is_grads_batched:
         return _batched_grad(roots, targets, grad_outputs, create_graph, allow_unused, materialize_grads)
     grads = _root_grads(roots, grad_outputs, create_graph)
@@ -108,20 +127,30 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         return tuple(wrap(np.zeros_like(t._array)) if g is None else g for t, g in zip(targets, found, strict=True))
     if not allow_unused and any(g is None for g in found):
         raise RuntimeError(
-            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is "
+            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+            "this is "
             "the desired behavior."
         )
     return tuple(found)
 
 
-def _batched_grad(roots: Any, targets: Any, grad_outputs: Any, create_graph: bool, allow_unused: Any,
-                  materialize: bool) -> tuple[Tensor | None, ...]:
+def _batched_grad(
+    roots: Any, targets: Any, grad_outputs: Any, create_graph: bool, allow_unused: Any, materialize: bool
+) -> tuple[Tensor | None, ...]:
     """One walk per entry of the batch dimension of `grad_outputs`."""
     from flambeau.ops.joining import stack
 
     batch = (grad_outputs,) if isinstance(grad_outputs, Tensor) else tuple(grad_outputs)
     rows = [
-        grad(roots, targets, [g[i] for g in batch], True, create_graph, allow_unused=allow_unused, materialize_grads=materialize)
+        grad(
+            roots,
+            targets,
+            [g[i] for g in batch],
+            True,
+            create_graph,
+            allow_unused=allow_unused,
+            materialize_grads=materialize,
+        )
         for i in range(len(batch[0]))
     ]
     return tuple(None if column[0] is None else stack(column) for column in zip(*rows, strict=True))
@@ -147,14 +176,17 @@ def _root_grads(roots: Sequence[Any], given: Any, create_graph: bool) -> list[Te
             raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
         elif g._array.shape != root._array.shape:
             raise RuntimeError(
-                f"Mismatch in shape: grad_output[{len(grads)}] has a shape of {g.shape} and output[{len(grads)}] has a shape of "
+                f"Mismatch in shape: grad_output[{len(grads)}] has a shape of {g.shape} and output[{len(grads)}] has "
+                f"a shape of "
                 f"{root.shape}."
             )
         grads.append(g)
     return grads
 
 
-def _walk(roots: Sequence[Tensor], grads: list[Tensor], keep: bool, create_graph: bool, targets: Any) -> list[Tensor | None]:
+def _walk(
+    roots: Sequence[Tensor], grads: list[Tensor], keep: bool, create_graph: bool, targets: Any
+) -> list[Tensor | None]:
     """Visit nodes by falling number. With `targets`, return their gradients instead of accumulating into leaves."""
     wanted: dict[Any, Any] = {}
     useful: set[int] | None = None
@@ -270,7 +302,8 @@ def _nodes_on_the_way(roots: Sequence[Tensor], targets: Sequence[Tensor]) -> set
     owners = {key[0] for key in ends if key[0] != "leaf"}
     for node in sorted(order, key=lambda n: n.number):
         reaches = id(node) in owners or any(
-            id(e.owner) in useful if type(e) in (Node, Output) else e is not None and ("leaf", id(e)) in ends for e in node.edges
+            id(e.owner) in useful if type(e) in (Node, Output) else e is not None and ("leaf", id(e)) in ends
+            for e in node.edges
         )
         if reaches:
             useful.add(id(node))
@@ -399,7 +432,8 @@ def _after_leaf_hooks(leaf: Tensor, g: Any) -> Any:
 def _owned(g: Tensor) -> Tensor:
     """The gradient as a tensor that nobody else holds, so that changing `.grad` in place changes nothing else."""
     array = g._array
-    # 4 references to the tensor: the caller's two names, ours, and getrefcount's argument; the array: the slot, ours, the
+    # 4 references to the tensor: the caller's two names, ours, and getrefcount's argument; the array: the slot,
+    # ours, the
     # argument. Anything more means that the array is shared (a saved value, the other input of an add).
     if array.base is None and array.flags.c_contiguous and sys.getrefcount(array) <= 3 and sys.getrefcount(g) <= 4:
         if not g._requires_grad:
@@ -455,5 +489,6 @@ def _point_at_forward(node: Node, error: Exception) -> None:
     if node.trace is not None:
         lines = "".join(traceback.format_list(node.trace))
         warnings.warn(
-            f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n{lines}", stacklevel=4,
+            f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n{lines}",
+            stacklevel=4,
         )

@@ -29,7 +29,9 @@ class FunctionCtx:
         """Keep tensors (inputs, outputs or intermediates) for `backward`."""
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument 0 is of type {type(t).__name__}")
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument 0 is of type {type(t).__name__}"
+                )
         self.to_save = tensors
 
     def save_for_forward(self, *tensors: Any) -> None:
@@ -62,9 +64,12 @@ class FunctionCtx:
             if storage_of(tensor).version != version:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                    f"[{tensor.dtype} {list(tensor.shape)}], is at version {storage_of(tensor).version}; expected version {version} "
-                    "instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
-                    "torch.autograd.set_detect_anomaly(True).")
+                    f"[{tensor.dtype} {list(tensor.shape)}], is at version {storage_of(tensor).version}; expected "
+                    f"version {version} "
+                    "instead. Hint: enable anomaly detection to find the operation that failed to compute its "
+                    "gradient, with "
+                    "torch.autograd.set_detect_anomaly(True)."
+                )
             if own is not None:  # an output of this very function: attach it without a reference cycle
                 attached = wrap(tensor._array)
                 attached._storage = tensor._storage
@@ -109,18 +114,27 @@ class _FunctionOp:
             results = results[:expected]
         if len(results) != expected:
             raise RuntimeError(
-                f"function {self.grad_name} returned an incorrect number of gradients (expected {expected}, got {len(results)})")
+                f"function {self.grad_name} returned an incorrect number of gradients (expected {expected}, got "
+                f"{len(results)})"
+            )
         for position, (edge, r) in enumerate(zip(node.edges, results, strict=True)):
             if r is not None and not isinstance(r, Tensor):
                 raise TypeError(
-                    f"function {self.grad_name}: expected a Tensor or None as gradient {position}, got {type(r).__name__}")
+                    f"function {self.grad_name}: expected a Tensor or None as gradient {position}, got "
+                    f"{type(r).__name__}"
+                )
             if edge is not None and r is not None:
-                target = edge._array.shape if isinstance(edge, Tensor) else (
-                    edge.owner.shape[edge.index] if isinstance(edge, Output) else edge.shape)
+                target = (
+                    edge._array.shape
+                    if isinstance(edge, Tensor)
+                    else (edge.owner.shape[edge.index] if isinstance(edge, Output) else edge.shape)
+                )
                 if r._array.shape != target and not _reducible(r._array.shape, target):
                     raise RuntimeError(
-                        f"Function {self.grad_name} returned an invalid gradient at index {position} - got {list(r._array.shape)} but "
-                        f"expected shape compatible with {list(target)}")
+                        f"Function {self.grad_name} returned an invalid gradient at index {position} - got "
+                        f"{list(r._array.shape)} but "
+                        f"expected shape compatible with {list(target)}"
+                    )
         return results
 
 
@@ -144,8 +158,8 @@ class _FunctionNode(Node):
 class Function:
     """Base of custom functions.
 
-    `forward(ctx, *args)` computes with tensors (no history is recorded inside); `backward(ctx, *grad_outputs)` returns one
-    gradient or None per argument. Alternatively `forward(*args)` with `setup_context(ctx, inputs, output)`.
+    `forward(ctx, *args)` computes with tensors (no history is recorded inside); `backward(ctx, *grad_outputs)`
+    returns one gradient or None per argument. Alternatively `forward(*args)` with `setup_context(ctx, inputs, output)`.
 
     >>> class Exp(Function):
     ...     @staticmethod
@@ -162,9 +176,11 @@ class Function:
     generate_vmap_rule = False
 
     def __init__(self, *args: Any, **kwargs: Any):
-        raise RuntimeError(f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
-                           "invoke them on the class itself. Instantiating an autograd function will raise an error in a future "
-                           "version of PyTorch.")
+        raise RuntimeError(
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
+            "invoke them on the class itself. Instantiating an autograd function will raise an error in a future "
+            "version of PyTorch."
+        )
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -177,12 +193,16 @@ class Function:
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD.")
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "backward mode AD."
+        )
 
     @staticmethod
     def vjp(ctx: Any, *grad_outputs: Any) -> Any:
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD.")
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "backward mode AD."
+        )
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -205,14 +225,20 @@ class Function:
         outs = list(result) if several else [result]
         node: Any = None
         if recording:
-            node = _FunctionNode(_op_of(cls),  # type: ignore[arg-type]
-                                 tuple(edge_of(a) for a in args), ctx)
+            node = _FunctionNode(
+                _op_of(cls),  # type: ignore[arg-type]
+                tuple(edge_of(a) for a in args),
+                ctx,
+            )
             outs = [_attached(ctx, node, o, i, len(outs), args) for i, o in enumerate(outs)]
             node.shape = [o._array.shape if isinstance(o, Tensor) else () for o in outs]
             node.dtype = [o._array.dtype if isinstance(o, Tensor) else np.dtype(np.float32) for o in outs]
             node.saved = (ctx,)
-        ctx._saved = tuple(_pack(t, outs, node) for t in ctx.to_save) if recording else tuple(
-            None if t is None else (t, storage_of(t).version, None) for t in ctx.to_save)
+        ctx._saved = (
+            tuple(_pack(t, outs, node) for t in ctx.to_save)
+            if recording
+            else tuple(None if t is None else (t, storage_of(t).version, None) for t in ctx.to_save)
+        )
         ctx.to_save = ()
         if not several:
             return outs[0]
@@ -225,7 +251,11 @@ def _op_of(cls: Any) -> _FunctionOp:
 
 
 def _attached(ctx: FunctionCtx, node: Node, out: Any, index: int, count: int, args: Any) -> Any:
-    if not isinstance(out, Tensor) or any(out is t for t in ctx.non_differentiable) or out._array.dtype.kind not in "fcV":
+    if (
+        not isinstance(out, Tensor)
+        or any(out is t for t in ctx.non_differentiable)
+        or out._array.dtype.kind not in "fcV"
+    ):
         return out
     dirty = any(out is t for t in ctx.dirty_tensors)
     if any(out is a for a in args) and not dirty:  # an input returned as it is: a view of it
@@ -272,7 +302,9 @@ def once_differentiable(function: Any) -> Any:
         if not before or not any(isinstance(g, Tensor) and g._requires_grad for g in grads):
             return results
         several = isinstance(results, tuple)
-        out = tuple(_Barrier.apply(r, *grads) if isinstance(r, Tensor) else r for r in (results if several else (results,)))
+        out = tuple(
+            _Barrier.apply(r, *grads) if isinstance(r, Tensor) else r for r in (results if several else (results,))
+        )
         return out if several else out[0]
 
     return call
@@ -288,4 +320,3 @@ class _Barrier(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
-

@@ -19,8 +19,11 @@ def _as_tuple(values: Any, what: str) -> tuple[bool, tuple[Tensor, ...]]:
     values = tuple(values)
     for i, v in enumerate(values):
         if not isinstance(v, Tensor):
-            raise TypeError(f"The {what} given to this function must be either a Tensor or a tuple of Tensors but the value at index "
-                            f"{i} has type {type(v)}.")
+            raise TypeError(
+                f"The {what} given to this function must be either a Tensor or a tuple of Tensors but the value at "
+                f"index "
+                f"{i} has type {type(v)}."
+            )
     return True, values
 
 
@@ -52,8 +55,10 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         several_out, outs = _as_tuple(func(*xs), "outputs")
         if v is None:
             if len(outs) != 1 or outs[0].numel() != 1:
-                raise RuntimeError("The vector v can only be None if the user-provided function returns a single Tensor with a "
-                                   "single element.")
+                raise RuntimeError(
+                    "The vector v can only be None if the user-provided function returns a single Tensor with a "
+                    "single element."
+                )
             vs: Any = None
         else:
             vs = _as_tuple(v, "v")[1]
@@ -65,13 +70,15 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
 
 def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
     """(outputs, J · v): the product of the Jacobian with a vector, by differentiating v · J with respect to v."""
-    several_in, xs = _as_tuple(inputs, "inputs")
+    _, xs = _as_tuple(inputs, "inputs")
     with enable_grad():
         xs = _fresh(xs, create_graph)
         if v is None:
             if len(xs) != 1 or xs[0].numel() != 1:
-                raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single Tensor with "
-                                   "a single element.")
+                raise RuntimeError(
+                    "The vector v can only be None if the input to the user-provided function is a single Tensor with "
+                    "a single element."
+                )
             vs: tuple[Tensor, ...] = tuple(wrap(np.ones(x._array.shape, x._array.dtype)) for x in xs)
         else:
             vs = _as_tuple(v, "v")[1]
@@ -80,7 +87,9 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         first = grad(outs, xs, seeds, create_graph=True, allow_unused=True)
         pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
         if pairs:
-            found = grad([g for g, _ in pairs], seeds, [w for _, w in pairs], create_graph=create_graph, allow_unused=True)
+            found = grad(
+                [g for g, _ in pairs], seeds, [w for _, w in pairs], create_graph=create_graph, allow_unused=True
+            )
         else:
             found = (None,) * len(outs)
     results = [_zeros(o) if g is None else g for o, g in zip(outs, found, strict=True)]
@@ -88,8 +97,14 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return _pack(several_out, values), _pack(several_out, results)
 
 
-def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
-             strategy: str = "reverse-mode") -> Any:
+def jacobian(
+    func: Callable[..., Any],
+    inputs: Any,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
+    strategy: str = "reverse-mode",
+) -> Any:
     """All partial derivatives: for each output and input a tensor of shape output.shape + input.shape."""
     several_in, xs = _as_tuple(inputs, "inputs")
     with enable_grad():
@@ -101,20 +116,31 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
             for place in np.ndindex(out._array.shape):
                 found: Any = (None,) * len(xs)
                 if out._requires_grad:
-                    found = grad([out], xs, [_unit(out, place)], retain_graph=True, create_graph=create_graph, allow_unused=True)
+                    found = grad(
+                        [out], xs, [_unit(out, place)], retain_graph=True, create_graph=create_graph, allow_unused=True
+                    )
                 for column, x, g in zip(columns, xs, found, strict=True):
                     column.append(_zeros(x) if g is None else g)
-            table.append([
-                stack(c).reshape(out._array.shape + x._array.shape) if c else wrap(
-                    np.zeros(out._array.shape + x._array.shape, x._array.dtype))
-                for c, x in zip(columns, xs, strict=True)
-            ])
+            table.append(
+                [
+                    stack(c).reshape(out._array.shape + x._array.shape)
+                    if c
+                    else wrap(np.zeros(out._array.shape + x._array.shape, x._array.dtype))
+                    for c, x in zip(columns, xs, strict=True)
+                ]
+            )
     rows = [_pack(several_in, row) for row in table]
     return _pack(several_out, rows)
 
 
-def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
-            outer_jacobian_strategy: str = "reverse-mode") -> Any:
+def hessian(
+    func: Callable[..., Any],
+    inputs: Any,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
+    outer_jacobian_strategy: str = "reverse-mode",
+) -> Any:
     """Second derivatives of a function with one scalar output."""
     several_in, xs = _as_tuple(inputs, "inputs")
 

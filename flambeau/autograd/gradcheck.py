@@ -24,7 +24,9 @@ def _differentiable(t: Any) -> bool:
     return isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())
 
 
-def numerical_jacobian(function: Callable[..., Any], inputs: Any, target: Tensor, eps: float = 1e-6) -> list[np.ndarray]:
+def numerical_jacobian(
+    function: Callable[..., Any], inputs: Any, target: Tensor, eps: float = 1e-6
+) -> list[np.ndarray]:
     """For each output the matrix d output / d target (elements of target in rows), by central differences."""
     values = plain(target)
     columns: list[list[np.ndarray]] = []
@@ -51,8 +53,14 @@ def _outputs(function: Callable[..., Any], inputs: Any) -> list[Tensor]:
     return [o for o in _tensors(function(*inputs)) if _differentiable(o)]
 
 
-def _analytical(function: Callable[..., Any], inputs: Any, targets: list[Tensor], eps_output: int,
-                place: Any, imaginary: bool = False) -> list[np.ndarray]:
+def _analytical(
+    function: Callable[..., Any],
+    inputs: Any,
+    targets: list[Tensor],
+    eps_output: int,
+    place: Any,
+    imaginary: bool = False,
+) -> list[np.ndarray]:
     outputs = _outputs(function, inputs)
     out = outputs[eps_output]
     seed = np.zeros(out._array.shape, out._array.dtype)
@@ -60,29 +68,50 @@ def _analytical(function: Callable[..., Any], inputs: Any, targets: list[Tensor]
     if not out._requires_grad:
         return [np.zeros(t._array.shape, t._array.dtype) for t in targets]
     found = grad([out], targets, [wrap(seed)], allow_unused=True)
-    return [np.zeros(t._array.shape, t._array.dtype) if g is None else np.array(g._array) for t, g in zip(targets, found, strict=True)]
+    return [
+        np.zeros(t._array.shape, t._array.dtype) if g is None else np.array(g._array)
+        for t, g in zip(targets, found, strict=True)
+    ]
 
 
-def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,
-              raise_exception: bool = True, nondet_tol: float = 0.0, check_undefined_grad: bool = True,
-              check_grad_dtypes: bool = False, check_batched_grad: bool = False, check_batched_forward_grad: bool = False,
-              check_forward_ad: bool = False, check_backward_ad: bool = True, fast_mode: bool = False,
-              masked: bool | None = None) -> bool:
+def gradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False,
+    check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
+    fast_mode: bool = False,
+    masked: bool | None = None,
+) -> bool:
     """Whether the derivatives of `func` at `inputs` agree with central finite differences.
 
-    Inputs that require grad should be float64 (or complex128). GradcheckError (a RuntimeError) says where they differ, unless
-    `raise_exception` is False. `fast_mode` compares one random projection instead of every element.
+    Inputs that require grad should be float64 (or complex128). GradcheckError (a RuntimeError) says where they
+    differ, unless `raise_exception` is False. `fast_mode` compares one random projection instead of every element.
     """
     inputs = _tensors(inputs)
     targets = [t for t in inputs if isinstance(t, Tensor) and t._requires_grad]
     if not targets:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have "
-                         "requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have "
+            "requires_grad=True."
+        )
     for position, t in enumerate(inputs):
         if isinstance(t, Tensor) and t._requires_grad and t._array.dtype not in (np.float64, np.complex128):
             warnings.warn(
-                f"Input #{position} requires gradient and is not a double precision floating point or complex. This check will "
-                "likely fail if all the inputs are not of double precision floating point or complex. ", stacklevel=2)
+                f"Input #{position} requires gradient and is not a double precision floating point or complex. This "
+                f"check will "
+                "likely fail if all the inputs are not of double precision floating point or complex. ",
+                stacklevel=2,
+            )
     try:
         for number, out in enumerate(_outputs(func, inputs)):
             _compare_output(func, inputs, targets, number, out, eps, atol, rtol)
@@ -93,8 +122,9 @@ def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol:
     return True
 
 
-def _compare_output(func: Any, inputs: Any, targets: list[Tensor], number: int, out: Tensor, eps: float, atol: float,
-                    rtol: float) -> None:
+def _compare_output(
+    func: Any, inputs: Any, targets: list[Tensor], number: int, out: Tensor, eps: float, atol: float, rtol: float
+) -> None:
     numeric = [numerical_jacobian(func, inputs, t, eps)[number] for t in targets]
     for flat, place in enumerate(np.ndindex(out._array.shape)):
         parts = (False, True) if out._array.dtype.kind == "c" else (False,)
@@ -105,7 +135,8 @@ def _compare_output(func: Any, inputs: Any, targets: list[Tensor], number: int, 
                 if not np.allclose(g.reshape(-1), want, rtol=rtol, atol=atol, equal_nan=True):
                     raise GradcheckError(
                         f"Jacobian mismatch for output {number} with respect to input {which},\n"
-                        f"numerical (finite difference):{want}\nanalytical:{g.reshape(-1)}\n")
+                        f"numerical (finite difference):{want}\nanalytical:{g.reshape(-1)}\n"
+                    )
 
 
 def _expected(table: np.ndarray, flat: int, t: Tensor, imaginary: bool) -> np.ndarray:
@@ -121,11 +152,25 @@ def _expected(table: np.ndarray, flat: int, t: Tensor, imaginary: bool) -> np.nd
     return (np.conj(seed) * table[:, flat]).real
 
 
-def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = None, *, eps: float = 1e-6, atol: float = 1e-5,
-                  rtol: float = 1e-3, gen_non_contig_grad_outputs: bool = False, raise_exception: bool = True,
-                  nondet_tol: float = 0.0, check_undefined_grad: bool = True, check_grad_dtypes: bool = False,
-                  check_batched_grad: bool = False, check_fwd_over_rev: bool = False, check_rev_over_rev: bool = True,
-                  fast_mode: bool = False, masked: bool = False) -> bool:
+def gradgradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    grad_outputs: Any = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    gen_non_contig_grad_outputs: bool = False,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_fwd_over_rev: bool = False,
+    check_rev_over_rev: bool = True,
+    fast_mode: bool = False,
+    masked: bool = False,
+) -> bool:
     """Whether the derivatives of the derivatives of `func` agree with finite differences."""
     inputs = _tensors(inputs)
     outputs = _outputs(func, inputs)
@@ -145,7 +190,9 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
         found = grad([o for o, _ in live], wanted, [g for _, g in live], create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
-    return gradcheck(first_derivative, (*inputs, *seeds), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+    return gradcheck(
+        first_derivative, (*inputs, *seeds), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception
+    )
 
 
 def _random_like(t: Tensor, stream: Any) -> Tensor:

@@ -11,8 +11,9 @@ from flambeau.core.node import Node, Output, RemovableHandle
 from flambeau.core.tensor import Tensor
 
 
-def backward(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-             inputs: Any = None) -> None:
+def backward(
+    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+) -> None:
     """Add the gradient of this tensor to `.grad` of the leaves it was computed from.
 
     `gradient` has this tensor's shape and may be left out for a single element. RuntimeError without history, or when the
@@ -60,7 +61,6 @@ def retain_grad(self: Tensor) -> None:
         return
     self.__dict__["_retains_grad"] = True
 
-
     me = weakref.ref(self)
 
     def keep(grad: Tensor) -> None:
@@ -83,7 +83,10 @@ def get_grad(self: Tensor) -> Tensor | None:
             "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
             "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use "
             ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf "
-            "Tensor instead. See github.com/pytorch/pytorch/pull/30531 for more informations.", UserWarning, stacklevel=2)
+            "Tensor instead. See github.com/pytorch/pytorch/pull/30531 for more informations.",
+            UserWarning,
+            stacklevel=2,
+        )
     return self._grad
 
 
@@ -98,7 +101,8 @@ def set_grad(self: Tensor, value: Any) -> None:
         raise RuntimeError("can't assign Variable as its own grad")
     if value._array.shape != self._array.shape:
         raise RuntimeError(
-            f"assigned grad has data of a different size: expected {list(self._array.shape)}, got {list(value._array.shape)}")
+            f"assigned grad has data of a different size: expected {list(self._array.shape)}, got {list(value._array.shape)}"
+        )
     if value._array.dtype != self._array.dtype:
         raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}")
     self._grad = value
@@ -115,7 +119,8 @@ def detach_(self: Tensor) -> Tensor:
         raise RuntimeError(
             "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, and "
             "gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be called on "
-            "these gradients.")
+            "these gradients."
+        )
     self._node = None
     self._requires_grad = False
     return self

@@ -161,7 +161,7 @@ def is_inference_mode_enabled() -> bool:
 
 
 class set_detect_anomaly:
-    """Remember the forward line of every node, and raise when a gradient becomes nan; from now on or in a `with` block."""
+    """Nodes remember their forward line, and a gradient that becomes nan raises; from now on or in a `with` block."""
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         self.before = (anomaly.enabled, anomaly.check_nan)
@@ -178,8 +178,11 @@ class detect_anomaly(set_detect_anomaly):
     """`with detect_anomaly():` a failing or nan derivative names the forward line that recorded it."""
 
     def __init__(self, check_nan: bool = True) -> None:
-        warnings.warn("Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled for "
-                      "debugging.", stacklevel=2)
+        warnings.warn(
+            "Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled for "
+            "debugging.",
+            stacklevel=2,
+        )
         super().__init__(True, check_nan)
 
 

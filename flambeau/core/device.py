@@ -6,7 +6,23 @@ from typing import Any
 
 import numpy as np
 
-_KNOWN = ("cpu", "cuda", "meta", "mps", "xpu", "mkldnn", "ipu", "hpu", "mtia", "privateuseone", "xla", "vulkan", "hip", "ve", "lazy")
+_KNOWN = (
+    "cpu",
+    "cuda",
+    "meta",
+    "mps",
+    "xpu",
+    "mkldnn",
+    "ipu",
+    "hpu",
+    "mtia",
+    "privateuseone",
+    "xla",
+    "vulkan",
+    "hip",
+    "ve",
+    "lazy",
+)
 
 
 class device:
@@ -32,7 +48,9 @@ class device:
             )
         if colon:
             if index is not None:
-                raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")
+                raise RuntimeError(
+                    f"type (string) must not include an index because index was passed explicitly: {type}"
+                )
             if not number.isdigit():
                 raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)

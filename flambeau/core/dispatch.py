@@ -7,6 +7,7 @@ machine 1.2 µs a call with history, against 2.7 µs for a callable object that 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -36,8 +37,18 @@ class Op:
 
     custom = False  # True for the op of a user's autograd.Function
 
-    def __init__(self, name: str, kernel: Any, *, outputs: int | None, elementwise: bool, view: bool, float_op: bool,
-                 no_gradient: str | None, grad_name: str | None):
+    def __init__(
+        self,
+        name: str,
+        kernel: Any,
+        *,
+        outputs: int | None,
+        elementwise: bool,
+        view: bool,
+        float_op: bool,
+        no_gradient: str | None,
+        grad_name: str | None,
+    ):
         self.name = name
         self.kernel = kernel
         self.outputs = outputs
@@ -69,7 +80,11 @@ class Op:
     def saves_input(self, needs: tuple[bool, ...], index: int) -> bool:
         """Whether the derivative for the inputs in `needs` reads input number `index`."""
         if self.joint is not None:
-            return index in self.joint.inputs or self.joint.all_inputs or (self.joint.rest and index >= len(self.parameters))
+            return (
+                index in self.joint.inputs
+                or self.joint.all_inputs
+                or (self.joint.rest and index >= len(self.parameters))
+            )
         return any(need and rule is not None and index in rule.inputs for need, rule in zip(needs, self.rules))
 
     def run(self, *arrays: Any, **attrs: Any) -> Any:
@@ -95,7 +110,7 @@ class Rule:
         for name in code.co_varnames[: code.co_argcount]:
             if name in ("grad", "needs"):
                 self.plan.append((name, None))
-            elif name == "out":
+            elif name == "out" and "out" not in op.parameters:  # an input may be called that too
                 self.plan.append(("out", None))
                 self.outputs.add("all")
             elif name == "inputs" and op.variadic:
@@ -116,7 +131,9 @@ class Rule:
             elif name == "shapes":
                 self.plan.append(("shapes", None))
             else:
-                raise TypeError(f"{op.name}: its derivative asks for '{name}', which is neither an input nor an attribute")
+                raise TypeError(
+                    f"{op.name}: its derivative asks for '{name}', which is neither an input nor an attribute"
+                )
 
 
 def _signature(kernel: Any) -> tuple[list[str], dict[str, Any], bool]:
@@ -129,9 +146,11 @@ def _signature(kernel: Any) -> tuple[list[str], dict[str, Any], bool]:
     declared = getattr(kernel, "__signature__", None)
     if declared is not None:  # a kernel made by another function says what it takes
         parameters = declared.parameters.values()
-        return ([p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)],
-                {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY},
-                any(p.kind is p.VAR_POSITIONAL for p in parameters))
+        return (
+            [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)],
+            {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY},
+            any(p.kind is p.VAR_POSITIONAL for p in parameters),
+        )
     while hasattr(kernel, "__wrapped__"):  # a decorated kernel has the parameters of what it wraps
         kernel = kernel.__wrapped__
     code = kernel.__code__
@@ -150,8 +169,16 @@ def _camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-def primitive(name: str, *, outputs: int | None = 1, elementwise: bool = False, view: bool = False, float_op: bool = False,
-              no_gradient: str | None = None, grad_name: str | None = None) -> Callable[[Any], Any]:
+def primitive(
+    name: str,
+    *,
+    outputs: int | None = 1,
+    elementwise: bool = False,
+    view: bool = False,
+    float_op: bool = False,
+    no_gradient: str | None = None,
+    grad_name: str | None = None,
+) -> Callable[[Any], Any]:
     """Declare a primitive; see docs/architecture.md for the meaning of the options.
 
     The decorated kernel becomes the user's function, with `.op`, `.vjp(...)`, `.samples`, `.scalar`, `.meta`.
@@ -160,8 +187,16 @@ def primitive(name: str, *, outputs: int | None = 1, elementwise: bool = False, 
     def declare(kernel: Any) -> Any:
         if name in REGISTRY:
             raise ValueError(f"primitive {name} is declared twice")
-        op = Op(name, kernel, outputs=outputs, elementwise=elementwise, view=view, float_op=float_op,
-                no_gradient=no_gradient, grad_name=grad_name)
+        op = Op(
+            name,
+            kernel,
+            outputs=outputs,
+            elementwise=elementwise,
+            view=view,
+            float_op=float_op,
+            no_gradient=no_gradient,
+            grad_name=grad_name,
+        )
         REGISTRY[name] = op
         simple = elementwise and outputs == 1 and not op.attributes and not op.variadic
         if simple and len(op.parameters) == 1:
@@ -265,7 +300,9 @@ class intercept:
 
 def operand_error(op: Op, position: int, value: Any) -> TypeError:
     name = op.parameters[position] if position < len(op.parameters) else f"#{position}"
-    return TypeError(f"{op.name}(): argument '{name}' (position {position + 1}) must be Tensor, not {type(value).__name__}")
+    return TypeError(
+        f"{op.name}(): argument '{name}' (position {position + 1}) must be Tensor, not {type(value).__name__}"
+    )
 
 
 def promoted(op: Op, operands: Any) -> list[Any]:
@@ -313,7 +350,7 @@ def broadcast_error(op: Op, arrays: Any, error: Exception) -> Exception:
         np.broadcast_shapes(*shapes)
     except ValueError:
         a, b = shapes[0], shapes[-1]
-        for first, second in zip(shapes, shapes[1:]):
+        for first, second in itertools.pairwise(shapes):
             try:
                 np.broadcast_shapes(first, second)
             except ValueError:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import dtype as dtypes
 from flambeau.core import dispatch
+from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, edge_of
@@ -114,9 +114,7 @@ def check_overlap(array: np.ndarray) -> None:
 def check_result(x: np.ndarray, result: np.ndarray, name: str) -> None:
     """RuntimeError unless `result` may be written over `x`: same shape, a type that fits."""
     if x.shape != result.shape:
-        raise RuntimeError(
-            f"output with shape {list(x.shape)} doesn't match the broadcast shape {list(result.shape)}"
-        )
+        raise RuntimeError(f"output with shape {list(x.shape)} doesn't match the broadcast shape {list(result.shape)}")
     if x.dtype != result.dtype and not dtypes.can_cast(dtypes.from_numpy(result.dtype), dtypes.from_numpy(x.dtype)):
         raise RuntimeError(
             f"result type {scalar_name(result.dtype)} can't be cast to the desired output type {scalar_name(x.dtype)}"
@@ -126,9 +124,20 @@ def check_result(x: np.ndarray, result: np.ndarray, name: str) -> None:
 def scalar_name(numpy_dtype: Any) -> str:
     """How PyTorch's messages call a type: Float, Long, Bool."""
     name = dtypes.from_numpy(numpy_dtype).name
-    special = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
-               "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool",
-               "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
+    special = {
+        "float32": "Float",
+        "float64": "Double",
+        "float16": "Half",
+        "bfloat16": "BFloat16",
+        "int64": "Long",
+        "int32": "Int",
+        "int16": "Short",
+        "int8": "Char",
+        "uint8": "Byte",
+        "bool": "Bool",
+        "complex64": "ComplexFloat",
+        "complex128": "ComplexDouble",
+    }
     return special.get(name, name)
 
 
@@ -297,13 +306,15 @@ def write_out(result: Any, out: Any, name: str) -> Any:
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if modes.grad and (result._requires_grad or out._requires_grad):
         raise RuntimeError(
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments "
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            f"arguments "
             "requires grad."
         )
     values, target = result._array, out._array
     if not dtypes.can_cast(result.dtype, out.dtype):
         raise RuntimeError(
-            f"result type {scalar_name(values.dtype)} can't be cast to the desired output type {scalar_name(target.dtype)}"
+            f"result type {scalar_name(values.dtype)} can't be cast to the desired output type "
+            f"{scalar_name(target.dtype)}"
         )
     if target.shape != values.shape:
         out._array = np.empty(values.shape, target.dtype)

@@ -29,9 +29,16 @@ def _legacy(name: str, dtype: dtypes.dtype) -> Any:
 TYPES: dict[str, Any] = {
     name: _legacy(name, dtype)
     for name, dtype in {
-        "FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64, "HalfTensor": dtypes.float16,
-        "BFloat16Tensor": dtypes.bfloat16, "ByteTensor": dtypes.uint8, "CharTensor": dtypes.int8, "ShortTensor": dtypes.int16,
-        "IntTensor": dtypes.int32, "LongTensor": dtypes.int64, "BoolTensor": dtypes.bool,
+        "FloatTensor": dtypes.float32,
+        "DoubleTensor": dtypes.float64,
+        "HalfTensor": dtypes.float16,
+        "BFloat16Tensor": dtypes.bfloat16,
+        "ByteTensor": dtypes.uint8,
+        "CharTensor": dtypes.int8,
+        "ShortTensor": dtypes.int16,
+        "IntTensor": dtypes.int32,
+        "LongTensor": dtypes.int64,
+        "BoolTensor": dtypes.bool,
     }.items()
 }
 

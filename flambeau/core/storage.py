@@ -146,7 +146,7 @@ class Storage:
 
 
 class TypedStorage:
-    """A storage seen as elements of one dtype (`tensor.storage()`); PyTorch's deprecated companion of UntypedStorage."""
+    """A storage seen as elements of one dtype (`tensor.storage()`); the deprecated companion of UntypedStorage."""
 
     def __init__(self, untyped: Storage, dtype: dtypes.dtype):
         self._untyped = untyped
@@ -208,7 +208,9 @@ def as_strided_array(storage: Storage, dtype: dtypes.dtype, shape: Any, strides:
     if any(n < 0 for n in shape):
         raise RuntimeError(f"as_strided: negative sizes are not possible, got {list(shape)}")
     if any(n < 0 for n in strides):
-        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(strides)}")
+        raise RuntimeError(
+            f"as_strided: Negative strides are not supported at the moment, got strides: {list(strides)}"
+        )
     if len(shape) != len(strides):
         raise RuntimeError(f"mismatch in length of strides and shape: {len(strides)} strides, {len(shape)} sizes")
     if offset < 0:

@@ -15,7 +15,6 @@ from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
 from flambeau.core import printing
-from flambeau.core.modes import modes
 from flambeau.core.storage import Storage, TypedStorage, as_strided_array
 
 _new = object.__new__
@@ -64,7 +63,16 @@ class Tensor:
     """
 
     __slots__ = (
-        "_array", "_storage", "_requires_grad", "_node", "_grad", "_base", "_hidden", "_names", "__dict__", "__weakref__",
+        "_array",
+        "_storage",
+        "_requires_grad",
+        "_node",
+        "_grad",
+        "_base",
+        "_hidden",
+        "_names",
+        "__dict__",
+        "__weakref__",
     )
     _array: np.ndarray
     _storage: Storage | None
@@ -177,7 +185,9 @@ class Tensor:
     def layout(self) -> layouts.layout:
         return layouts.strided
 
-    is_cuda = is_sparse = is_quantized = is_mkldnn = is_nested = is_mps = is_xpu = is_sparse_csr = property(lambda self: False)
+    is_cuda = is_sparse = is_quantized = is_mkldnn = is_nested = is_mps = is_xpu = is_sparse_csr = property(
+        lambda self: False
+    )
 
     @property
     def is_meta(self) -> builtins.bool:
@@ -224,7 +234,7 @@ class Tensor:
 
     def is_set_to(self, tensor: Tensor) -> builtins.bool:
         """Whether both show the same memory in the same way."""
-        return (self.data_ptr() == tensor.data_ptr() and self.shape == tensor.shape and self.stride() == tensor.stride())
+        return self.data_ptr() == tensor.data_ptr() and self.shape == tensor.shape and self.stride() == tensor.stride()
 
     # ---- history ---------------------------------------------------------------------------
 
@@ -300,7 +310,10 @@ class Tensor:
         if self._requires_grad and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_meta:
-            raise TypeError("can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+            raise TypeError(
+                "can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory "
+                "first."
+            )
         if self._array.dtype in dtypes.NARROW_FLOATS:
             raise TypeError(f"Got unsupported ScalarType {_scalar_type_name(self.dtype)}")
         storage_of(self)
@@ -367,7 +380,8 @@ class Tensor:
             return memo[id(self)]
         if self._node is not None:
             raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  "
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
+                "moment.  "
                 "If you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage"
             )
         if self.is_meta:
@@ -398,8 +412,15 @@ class Tensor:
                 "before serializing (e.g., putting it on the queue)."
             )
         state = dict(self.__dict__) or None
-        place = (type(self), self.untyped_storage().bytes if self.is_meta is False else None, self.dtype, tuple(self._array.shape),
-                 strides_of(self), self.storage_offset() if self.is_meta is False else 0, self._requires_grad)
+        place = (
+            type(self),
+            self.untyped_storage().bytes if self.is_meta is False else None,
+            self.dtype,
+            tuple(self._array.shape),
+            strides_of(self),
+            self.storage_offset() if self.is_meta is False else 0,
+            self._requires_grad,
+        )
         return rebuild, place, state
 
     def __setstate__(self, state: Any) -> None:
@@ -440,8 +461,10 @@ def wrap_storage(storage: Storage, dtype: dtypes.dtype, shape: Any, stride: Any,
     return t
 
 
-def rebuild(cls: Any, data: Any, dtype: dtypes.dtype, shape: Any, stride: Any, offset: int, requires_grad: builtins.bool) -> Any:
-    """Undo pickling (also of Tensor subclasses); pickle itself keeps storages shared through the byte array's identity."""
+def rebuild(
+    cls: Any, data: Any, dtype: dtypes.dtype, shape: Any, stride: Any, offset: int, requires_grad: builtins.bool
+) -> Any:
+    """Undo pickling, also of subclasses; pickle keeps storages shared through the byte array's identity."""
     if data is None:
         made = alias_as(cls, devices.meta_array(shape, dtype.numpy))
     else:
@@ -508,7 +531,8 @@ def set_requires_grad(t: Tensor, value: Any) -> None:
     if t._node is not None:
         if not value:
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable "
+                "in a "
                 "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
         return
@@ -534,7 +558,9 @@ def legacy_new(cls: Any, data: Any, dtype: dtypes.dtype, device: Any = None) -> 
     sizes = data[0] if len(data) == 1 and isinstance(data[0], Size) else data
     if not all(isinstance(n, (int, np.integer)) for n in sizes):
         kinds = ", ".join(type(n).__name__ for n in sizes)
-        raise TypeError(f"new() received an invalid combination of arguments - got ({kinds}), but expected sizes or one sequence")
+        raise TypeError(
+            f"new() received an invalid combination of arguments - got ({kinds}), but expected sizes or one sequence"
+        )
     shape = tuple(sizes) if data else (0,)
     if any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
@@ -550,7 +576,12 @@ def tensor_text(t: Tensor, contents: str | None = None) -> str:
     node = t.grad_fn
     name = type(t).__name__
     return printing.tensor_text(
-        t._array, dtype=t.dtype, default_dtype=dtypes.default_dtype(), requires_grad=t._requires_grad,
-        grad_fn_name=None if node is None else node.name(), names=t._names,
-        prefix="tensor(" if name in ("Tensor", "Parameter") else f"{name}(", contents=contents,
+        t._array,
+        dtype=t.dtype,
+        default_dtype=dtypes.default_dtype(),
+        requires_grad=t._requires_grad,
+        grad_fn_name=None if node is None else node.name(),
+        names=t._names,
+        prefix="tensor(" if name in ("Tensor", "Parameter") else f"{name}(",
+        contents=contents,
     )

@@ -75,7 +75,9 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     """The power in float64 (complex128 for complex operands)."""
     is_complex = any(v.is_complex() if isinstance(v, Tensor) else isinstance(v, complex) for v in (input, exponent))
     wide = dtypes.complex128 if is_complex else dtypes.float64
-    return pointwise.pow(*(v.to(wide) if isinstance(v, Tensor) else wrap(np.array(v, wide.numpy)) for v in (input, exponent)))
+    return pointwise.pow(
+        *(v.to(wide) if isinstance(v, Tensor) else wrap(np.array(v, wide.numpy)) for v in (input, exponent))
+    )
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -96,7 +98,9 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 
 def _bound(value: Any, input: Tensor) -> Tensor:
-    return value if isinstance(value, Tensor) else wrap(np.array(value, dtypes.result_of([input._array], [value]).numpy))
+    return (
+        value if isinstance(value, Tensor) else wrap(np.array(value, dtypes.result_of([input._array], [value]).numpy))
+    )
 
 
 @primitive("clamp")
@@ -151,9 +155,13 @@ def _clamp_tensors(input: Any, low: Any, high: Any) -> Tensor:
 
 
 _low = primitive("clamp_min", elementwise=True)(np.maximum)
-_low.vjp(x=lambda grad, x, y: where(ge(x, y), grad, zero_of(grad)), y=lambda grad, x, y: where(x < y, grad, zero_of(grad)))
+_low.vjp(
+    x=lambda grad, x, y: where(ge(x, y), grad, zero_of(grad)), y=lambda grad, x, y: where(x < y, grad, zero_of(grad))
+)
 _high = primitive("clamp_max", elementwise=True)(np.minimum)
-_high.vjp(x=lambda grad, x, y: where(le(x, y), grad, zero_of(grad)), y=lambda grad, x, y: where(x > y, grad, zero_of(grad)))
+_high.vjp(
+    x=lambda grad, x, y: where(le(x, y), grad, zero_of(grad)), y=lambda grad, x, y: where(x > y, grad, zero_of(grad))
+)
 _clamp_low, _clamp_high = _low, _high
 
 
@@ -182,8 +190,11 @@ def _lerp(x: Any, end: Any, weight: Any, *, unused: Any = None) -> Any:
 @_lerp.vjp
 def _lerp_vjp(grad: Tensor, x: Any, end: Any, weight: Any, needs: Any) -> Any:
     rest = pointwise.sub(1, weight) if isinstance(weight, Tensor) else 1 - weight
-    return (pointwise.mul(grad, rest) if needs[0] else None, pointwise.mul(grad, weight) if needs[1] else None,
-            pointwise.mul(grad, pointwise.sub(end, x)) if needs[2] else None)
+    return (
+        pointwise.mul(grad, rest) if needs[0] else None,
+        pointwise.mul(grad, weight) if needs[1] else None,
+        pointwise.mul(grad, pointwise.sub(end, x)) if needs[2] else None,
+    )
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
@@ -209,8 +220,10 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     """input + value * tensor1 / tensor2. RuntimeError for integers on both sides."""
     if all(t.dtype.category < dtypes.FLOAT for t in (tensor1, tensor2)):
         raise RuntimeError(
-            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of "
-            "tensor1 and tensor2. The historic addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / "
+            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a "
+            "true division of "
+            "tensor1 and tensor2. The historic addcdiv behavior can be implemented as (input + value * "
+            "torch.trunc(tensor1 / "
             "tensor2)).to(input.dtype) for integer inputs and as (input + value * tensor1 / tensor2) for float inputs."
         )
     quotient = pointwise.div(tensor1, tensor2)

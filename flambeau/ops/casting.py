@@ -41,8 +41,15 @@ def contiguous(input: Tensor, memory_format: Any = layouts.contiguous_format) ->
     return input if input.is_contiguous(memory_format) else clone(input, memory_format=memory_format)
 
 
-def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
-       memory_format: Any = None) -> Tensor:
+def to(
+    self: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """The tensor with another dtype, device or memory format; itself when nothing changes and `copy` is False.
 
     Forms: `to(dtype)`, `to(device, dtype)`, `to(other)`.
@@ -58,7 +65,7 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_bloc
         if rest and (rest[0] is None or isinstance(rest[0], dtypes.dtype)):
             dtype = rest.pop(0)
     if rest:
-        non_blocking = bool(rest.pop(0))
+        rest.pop(0)  # non_blocking: there is nothing to wait for
     if rest:
         copy = bool(rest.pop(0))
     if rest or (dtype is not None and not isinstance(dtype, dtypes.dtype)):
@@ -99,9 +106,18 @@ def _caster(name: str, target: dtypes.dtype) -> Any:
 CASTS = {
     name: _caster(name, target)
     for name, target in {
-        "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
-        "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8,
-        "bool": dtypes.bool, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
+        "float": dtypes.float32,
+        "double": dtypes.float64,
+        "half": dtypes.float16,
+        "bfloat16": dtypes.bfloat16,
+        "int": dtypes.int32,
+        "long": dtypes.int64,
+        "short": dtypes.int16,
+        "char": dtypes.int8,
+        "byte": dtypes.uint8,
+        "bool": dtypes.bool,
+        "cfloat": dtypes.complex64,
+        "cdouble": dtypes.complex128,
     }.items()
 }
 
@@ -130,10 +146,21 @@ def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
 
 
 LEGACY_NAMES = {
-    "float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
-    "uint8": "ByteTensor", "int8": "CharTensor", "int16": "ShortTensor", "int32": "IntTensor", "int64": "LongTensor",
-    "bool": "BoolTensor", "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor",
-    "uint16": "UInt16Tensor", "uint32": "UInt32Tensor", "uint64": "UInt64Tensor",
+    "float32": "FloatTensor",
+    "float64": "DoubleTensor",
+    "float16": "HalfTensor",
+    "bfloat16": "BFloat16Tensor",
+    "uint8": "ByteTensor",
+    "int8": "CharTensor",
+    "int16": "ShortTensor",
+    "int32": "IntTensor",
+    "int64": "LongTensor",
+    "bool": "BoolTensor",
+    "complex64": "ComplexFloatTensor",
+    "complex128": "ComplexDoubleTensor",
+    "uint16": "UInt16Tensor",
+    "uint32": "UInt32Tensor",
+    "uint64": "UInt64Tensor",
 }
 
 

@@ -41,21 +41,35 @@ def arrays_of(run: np.ufunc) -> range:
 
 
 def _title(dtype: Any) -> str:
-    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
-            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}.get(dtype.name, dtype.name)
+    return {
+        "float32": "Float",
+        "float64": "Double",
+        "float16": "Half",
+        "bfloat16": "BFloat16",
+        "complex64": "ComplexFloat",
+        "complex128": "ComplexDouble",
+    }.get(dtype.name, dtype.name)
 
 
 _BITS = "bits are not numbers that vary smoothly"
-bitwise_and = primitive("bitwise_and", elementwise=True, no_gradient=_BITS)(_integers_only("bitwise_and", np.bitwise_and))
+bitwise_and = primitive("bitwise_and", elementwise=True, no_gradient=_BITS)(
+    _integers_only("bitwise_and", np.bitwise_and)
+)
 bitwise_or = primitive("bitwise_or", elementwise=True, no_gradient=_BITS)(_integers_only("bitwise_or", np.bitwise_or))
-bitwise_xor = primitive("bitwise_xor", elementwise=True, no_gradient=_BITS)(_integers_only("bitwise_xor", np.bitwise_xor))
+bitwise_xor = primitive("bitwise_xor", elementwise=True, no_gradient=_BITS)(
+    _integers_only("bitwise_xor", np.bitwise_xor)
+)
 bitwise_not = primitive("bitwise_not", elementwise=True, no_gradient=_BITS)(_integers_only("bitwise_not", np.invert))
 bitwise_left_shift = primitive("bitwise_left_shift", elementwise=True, no_gradient=_BITS)(
-    _integers_only("lshift", np.left_shift))
+    _integers_only("lshift", np.left_shift)
+)
 bitwise_right_shift = primitive("bitwise_right_shift", elementwise=True, no_gradient=_BITS)(
-    _integers_only("rshift", np.right_shift))
+    _integers_only("rshift", np.right_shift)
+)
 
 isnan = primitive("isnan", elementwise=True, no_gradient=_FLAT)(np.isnan)
 isinf = primitive("isinf", elementwise=True, no_gradient=_FLAT)(np.isinf)
 isfinite = primitive("isfinite", elementwise=True, no_gradient=_FLAT)(np.isfinite)
-signbit = primitive("signbit", elementwise=True, no_gradient=_FLAT)(lambda x: np.signbit(x) if x.dtype.kind != "b" else x & False)
+signbit = primitive("signbit", elementwise=True, no_gradient=_FLAT)(
+    lambda x: np.signbit(x) if x.dtype.kind != "b" else x & False
+)

@@ -25,7 +25,10 @@ _view_as_real.vjp(x=lambda grad: view_as_complex(grad.contiguous()))
 
 
 def view_as_real(input: Tensor) -> Tensor:
-    """A view of a complex tensor with real and imaginary part as a new last dimension. RuntimeError for real tensors."""
+    """A view of a complex tensor with real and imaginary part as a new last dimension.
+
+    RuntimeError for real tensors.
+    """
     if not input.is_complex():
         raise RuntimeError("view_as_real is only supported for complex tensors")
     return _view_as_real(input)
@@ -36,13 +39,17 @@ def _view_as_complex(x: Any) -> Any:
     kind = np.complex64 if x.dtype == np.float32 else np.complex128
     if x.flags.c_contiguous:
         return x.view(kind).reshape(x.shape[:-1])
-    return np.ndarray(x.shape[:-1], kind, buffer=x.data if x.flags.c_contiguous else _memory_of(x), strides=x.strides[:-1])
+    return np.ndarray(
+        x.shape[:-1], kind, buffer=x.data if x.flags.c_contiguous else _memory_of(x), strides=x.strides[:-1]
+    )
 
 
 def _memory_of(x: np.ndarray) -> Any:
     """The bytes from the first element on, as far as this array reaches."""
     reach = sum((n - 1) * s for n, s in zip(x.shape, x.strides)) + x.itemsize
-    return np.lib.stride_tricks.as_strided(x.reshape(-1)[:0] if x.size == 0 else x, (reach // x.itemsize,), (x.itemsize,)).view(np.uint8)
+    return np.lib.stride_tricks.as_strided(
+        x.reshape(-1)[:0] if x.size == 0 else x, (reach // x.itemsize,), (x.itemsize,)
+    ).view(np.uint8)
 
 
 _view_as_complex.vjp(x=lambda grad: view_as_real(grad))
@@ -53,7 +60,8 @@ def view_as_complex(input: Tensor) -> Tensor:
     if input._array.dtype not in (np.float32, np.float64):
         raise RuntimeError(
             f"view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar type: "
-            f"{scalar_name(input._array.dtype)}")
+            f"{scalar_name(input._array.dtype)}"
+        )
     if input._array.ndim == 0:
         raise RuntimeError("Input tensor must have one or more dimensions")
     if input._array.shape[-1] != 2:
@@ -91,7 +99,9 @@ def imag(input: Tensor) -> Tensor:
 
 @primitive("complex", elementwise=True)
 def _complex(x: Any, y: Any) -> Any:
-    out = np.empty(np.broadcast_shapes(np.shape(x), np.shape(y)), np.complex64 if x.dtype == np.float32 else np.complex128)
+    out = np.empty(
+        np.broadcast_shapes(np.shape(x), np.shape(y)), np.complex64 if x.dtype == np.float32 else np.complex128
+    )
     out.real, out.imag = x, y
     return out
 
@@ -103,12 +113,15 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     """real + i * imag. RuntimeError unless both are float32, float64 (or half) of one type."""
     if real._array.dtype != imag._array.dtype:
         raise RuntimeError(
-            f"Expected object of scalar type {scalar_name(real._array.dtype)} but got scalar type {scalar_name(imag._array.dtype)} for "
-            "second argument")
+            f"Expected object of scalar type {scalar_name(real._array.dtype)} but got scalar type "
+            f"{scalar_name(imag._array.dtype)} for "
+            "second argument"
+        )
     if not real.dtype.is_floating_point:
         raise RuntimeError(
             f"Expected both inputs to be Half, Float or Double tensors but got {scalar_name(real._array.dtype)} and "
-            f"{scalar_name(imag._array.dtype)}")
+            f"{scalar_name(imag._array.dtype)}"
+        )
     return _complex(real, imag)
 
 

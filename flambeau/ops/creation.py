@@ -42,7 +42,11 @@ def infer_array(data: Any, dtype: dtypes.dtype | None) -> np.ndarray:
         dtypes.from_numpy(array.dtype)
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     elif isinstance(data, (bool, int, float, complex)):
-        return np.array(data, (dtype or dtypes.of_number(data)).numpy) if not _overflows(data, dtype) else _overflow(data, dtype)
+        return (
+            np.array(data, (dtype or dtypes.of_number(data)).numpy)
+            if not _overflows(data, dtype)
+            else _overflow(data, dtype)
+        )
     else:
         if hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
             array = np.array(data)
@@ -109,7 +113,8 @@ def _ragged(data: Any) -> str:
     first = lengths[0]
     for position, n in enumerate(lengths):
         if n != first:
-            return f"expected sequence of length {first} at dim 1 (got {n if n is not None else 'a number'}) at position {position}"
+            got = "a number" if n is None else n
+            return f"expected sequence of length {first} at dim 1 (got {got}) at position {position}"
     return "expected sequences of equal length at every dim"
 
 
@@ -130,20 +135,28 @@ def _plain_values(data: Any) -> Any:
     if isinstance(data, Tensor):
         return data._array if data._array.ndim else data.item()
     if isinstance(data, (list, tuple)):
-        if not data or isinstance(data[0], (float, int)) and not isinstance(data[-1], Tensor):
+        if not data or (isinstance(data[0], (float, int)) and not isinstance(data[-1], Tensor)):
             return data
         return [_plain_values(item) for item in data]
     return data
 
 
-def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: builtins.bool = False,
-           pin_memory: builtins.bool = False, names: Any = None) -> Tensor:
+def tensor(
+    data: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+    pin_memory: builtins.bool = False,
+    names: Any = None,
+) -> Tensor:
     """A new tensor that copies `data` (numbers, nested sequences, arrays). Python floats become the default dtype."""
     if isinstance(data, Tensor):
         warnings.warn(
             "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
             "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
-            UserWarning, stacklevel=2,
+            UserWarning,
+            stacklevel=2,
         )
     return finish(infer_array(data, dtype), device, requires_grad, names)
 
@@ -159,11 +172,20 @@ def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device: Any = None) 
     return finish(infer_array(data, dtype), device)
 
 
-def asarray(obj: Any, *, dtype: dtypes.dtype | None = None, device: Any = None, copy: Any = None,
-            requires_grad: builtins.bool = False) -> Tensor:
+def asarray(
+    obj: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    device: Any = None,
+    copy: Any = None,
+    requires_grad: builtins.bool = False,
+) -> Tensor:
     """Like `as_tensor`; `copy=True` always copies, and history is dropped unless `requires_grad`."""
-    made = tensor(obj.detach() if isinstance(obj, Tensor) else obj, dtype=dtype, device=device) if copy and not isinstance(
-        obj, Tensor) else as_tensor(obj, dtype, device)
+    made = (
+        tensor(obj.detach() if isinstance(obj, Tensor) else obj, dtype=dtype, device=device)
+        if copy and not isinstance(obj, Tensor)
+        else as_tensor(obj, dtype, device)
+    )
     if isinstance(obj, Tensor) and copy:
         made = made.detach().clone()
     elif isinstance(obj, Tensor) and not requires_grad and made._requires_grad:
@@ -178,19 +200,31 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     dtypes.from_numpy(ndarray.dtype)
     if not ndarray.dtype.isnative:
         raise ValueError(
-            "given numpy array has byte order different from the native byte order. Conversion between byte orders is currently "
-            "not supported.")
+            "given numpy array has byte order different from the native byte order. Conversion between byte orders "
+            "is currently "
+            "not supported."
+        )
     if any(s < 0 for s in ndarray.strides):
         raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently "
-            "supported. (You can probably work around this by making a copy of your array with array.copy().)")
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+            "currently "
+            "supported. (You can probably work around this by making a copy of your array with array.copy().)"
+        )
     if any(s % ndarray.itemsize for s in ndarray.strides):
-        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate the memory.")
+        raise ValueError(
+            "given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate "
+            "the memory."
+        )
     if not ndarray.flags.writeable:
         warnings.warn(
-            "The given NumPy array is not writable, and PyTorch does not support non-writable tensors. This means writing to this "
-            "tensor will result in undefined behavior. You may want to copy the array to protect its data or make it writable "
-            "before converting it to a tensor.", UserWarning, stacklevel=2)
+            "The given NumPy array is not writable, and PyTorch does not support non-writable tensors. This means "
+            "writing to this "
+            "tensor will result in undefined behavior. You may want to copy the array to protect its data or make it "
+            "writable "
+            "before converting it to a tensor.",
+            UserWarning,
+            stacklevel=2,
+        )
     return wrap(np.asarray(ndarray))
 
 
@@ -199,8 +233,9 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     return wrap(np.from_dlpack(ext_tensor))
 
 
-def frombuffer(buffer: Any, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0,
-               requires_grad: builtins.bool = False) -> Tensor:
+def frombuffer(
+    buffer: Any, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0, requires_grad: builtins.bool = False
+) -> Tensor:
     """A 1-D tensor over a Python buffer. ValueError when it is too small."""
     return finish(np.frombuffer(buffer, dtype.numpy, count, offset), None, requires_grad)
 
@@ -218,15 +253,26 @@ def _checked_sizes(size: Any) -> tuple[int, ...]:
 
 
 def _maker(name: str, run: Any, doc: str) -> Any:
-    def make(*size: Any, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-             requires_grad: builtins.bool = False, pin_memory: builtins.bool = False, names: Any = None, memory_format: Any = None,
-             **shape: Any) -> Tensor:
+    def make(
+        *size: Any,
+        out: Any = None,
+        dtype: dtypes.dtype | None = None,
+        layout: Any = None,
+        device: Any = None,
+        requires_grad: builtins.bool = False,
+        pin_memory: builtins.bool = False,
+        names: Any = None,
+        memory_format: Any = None,
+        **shape: Any,
+    ) -> Tensor:
         if not size and "size" in shape:
             size = (shape.pop("size"),)
         if shape:
             raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(shape))}'")
         if not size and out is None:
-            raise TypeError(f"{name}() received an invalid combination of arguments - got (), but expected (tuple of ints size)")
+            raise TypeError(
+                f"{name}() received an invalid combination of arguments - got (), but expected (tuple of ints size)"
+            )
         try:
             sizes = _checked_sizes(size)
         except AttributeError:
@@ -251,8 +297,17 @@ ones = _maker("ones", np.ones, "A tensor of ones; sizes as separate numbers or o
 empty = _maker("empty", np.empty, "A tensor over uninitialised memory; sizes as separate numbers or one sequence.")
 
 
-def full(size: Any, fill_value: Any, *, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-         requires_grad: builtins.bool = False, names: Any = None) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    out: Any = None,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+    names: Any = None,
+) -> Tensor:
     """A tensor of one value; its type is that of the value unless given."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     d = dtype or (fill_value.dtype if isinstance(fill_value, Tensor) else dtypes.of_number(value))
@@ -263,11 +318,21 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: dtypes.dtype | N
 
 
 def _like(name: str, run: Any, doc: str) -> Any:
-    def make(input: Tensor, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-             requires_grad: builtins.bool = False, memory_format: Any = None, pin_memory: builtins.bool = False) -> Tensor:
+    def make(
+        input: Tensor,
+        *,
+        dtype: dtypes.dtype | None = None,
+        layout: Any = None,
+        device: Any = None,
+        requires_grad: builtins.bool = False,
+        memory_format: Any = None,
+        pin_memory: builtins.bool = False,
+    ) -> Tensor:
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
-        return finish(run(like_array(input, dtype, memory_format)), input.device if device is None else device, requires_grad)
+        return finish(
+            run(like_array(input, dtype, memory_format)), input.device if device is None else device, requires_grad
+        )
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
@@ -300,8 +365,16 @@ ones_like = _like("ones_like", _filled(1), "Ones of the same shape, type and mem
 empty_like = _like("empty_like", lambda array: array, "Uninitialised memory of the same shape, type and memory order.")
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-              requires_grad: builtins.bool = False, memory_format: Any = None) -> Tensor:
+def full_like(
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """One value in the shape, type and memory order of another tensor."""
     array = like_array(input, dtype, memory_format)
     array[...] = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
@@ -312,9 +385,19 @@ def _numbers(*values: Any) -> list[Any]:
     return [v.item() if isinstance(v, Tensor) else v for v in values]
 
 
-def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, out: Any = None, dtype: dtypes.dtype | None = None,
-           layout: Any = None, device: Any = None, requires_grad: builtins.bool = False, pin_memory: builtins.bool = False) -> Tensor:
-    """Numbers from `start` (0) up to `end` (not included) in steps: int64 if all are integers, else the default dtype."""
+def arange(
+    *args: Any,
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    out: Any = None,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+    pin_memory: builtins.bool = False,
+) -> Tensor:
+    """Numbers from `start` (0) up to `end` (not included): int64 if all are integers, else the default dtype."""
     if len(args) == 1:
         start, end = (start, args[0]) if end is None else (args[0], end)
     elif args:
@@ -327,8 +410,11 @@ def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, out: Any 
     if dtype is None:
         dtype = dtypes.int64 if all(isinstance(v, int) for v in (start, end, step)) else dtypes.default_dtype()
     if dtype.category == dtypes.INT:
-        count = -((int(start) - int(end)) // int(step)) if all(float(v).is_integer() for v in (start, end, step)) else int(
-            np.ceil((end - start) / step))
+        count = (
+            -((int(start) - int(end)) // int(step))
+            if all(float(v).is_integer() for v in (start, end, step))
+            else int(np.ceil((end - start) / step))
+        )
         array = (int(start) + int(step) * np.arange(count, dtype=np.int64)).astype(dtype.numpy)
     else:
         count = int(np.ceil((end - start) / step))
@@ -338,14 +424,26 @@ def arange(*args: Any, start: Any = 0, end: Any = None, step: Any = 1, out: Any 
     return finish(array, device, requires_grad)
 
 
-def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None,
-             device: Any = None, requires_grad: builtins.bool = False) -> Tensor:
+def linspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    *,
+    out: Any = None,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> Tensor:
     """`steps` numbers from `start` to `end`, both included, evenly spaced."""
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     start, end = _numbers(start, end)
-    kind = dtype or (dtypes.default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex)
-                     else dtypes.default_dtype())
+    kind = dtype or (
+        dtypes.default_dtype().to_complex()
+        if isinstance(start, complex) or isinstance(end, complex)
+        else dtypes.default_dtype()
+    )
     array = _evenly(start, end, steps, kind)
     if out is not None:
         return write_out(wrap(array), out, "linspace")
@@ -359,8 +457,11 @@ def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
     if kind.category < dtypes.FLOAT:  # integers step by float32, truncated, as PyTorch's kernel does
         width = (np.float32(end) - np.float32(start)) / np.float32(max(steps - 1, 1))
         index = np.arange(steps)
-        value = np.where(index < steps // 2, start + width * index.astype(np.float32),
-                         end - width * (steps - index - 1).astype(np.float32))
+        value = np.where(
+            index < steps // 2,
+            start + width * index.astype(np.float32),
+            end - width * (steps - index - 1).astype(np.float32),
+        )
         return np.trunc(value).astype(kind.numpy)
     if kind is dtypes.float32:  # products in float64 are exact: one rounding each, like the kernel's multiply-adds
         low, high = np.float32(start), np.float32(end)
@@ -373,11 +474,23 @@ def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
     index = np.arange(steps).astype(real)
     first, last = np.asarray(start, work).astype(real), np.asarray(end, work).astype(real)
     half = steps // 2
-    return np.where(np.arange(steps) < half, first + step * index, last - step * (steps - 1 - index).astype(real)).astype(kind.numpy)
+    return np.where(
+        np.arange(steps) < half, first + step * index, last - step * (steps - 1 - index).astype(real)
+    ).astype(kind.numpy)
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any = None, dtype: dtypes.dtype | None = None,
-             layout: Any = None, device: Any = None, requires_grad: builtins.bool = False) -> Tensor:
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    out: Any = None,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> Tensor:
     """`base` to the power of evenly spaced exponents."""
     start, end = _numbers(start, end)
     kind = dtype or dtypes.default_dtype()
@@ -387,8 +500,16 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
     return finish(array, device, requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, out: Any = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-        requires_grad: builtins.bool = False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    out: Any = None,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> Tensor:
     """Ones on the diagonal, zeros elsewhere: (n, m), or (n, n)."""
     if n < 0 or (m is not None and m < 0):
         raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
@@ -398,8 +519,16 @@ def eye(n: int, m: int | None = None, *, out: Any = None, dtype: dtypes.dtype | 
     return finish(array, device, requires_grad)
 
 
-def empty_strided(size: Any, stride: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-                  requires_grad: builtins.bool = False, pin_memory: builtins.bool = False) -> Tensor:
+def empty_strided(
+    size: Any,
+    stride: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+    pin_memory: builtins.bool = False,
+) -> Tensor:
     """Uninitialised memory with these sizes and strides (in elements)."""
     d = dtype or dtypes.default_dtype()
     reach = 0 if 0 in size else 1 + builtins.sum((n - 1) * s for n, s in zip(size, stride, strict=True))
@@ -409,8 +538,14 @@ def empty_strided(size: Any, stride: Any, *, dtype: dtypes.dtype | None = None, 
     return t.requires_grad_() if requires_grad else t
 
 
-def scalar_tensor(s: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-                  requires_grad: builtins.bool = False) -> Tensor:
+def scalar_tensor(
+    s: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> Tensor:
     """A 0-d tensor of the default dtype."""
     return finish(np.array(s, _float_dtype(dtype)), device, requires_grad)
 
@@ -438,8 +573,14 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtypes.dtype | 
     return full(size, fill_value, dtype=dtype or self.dtype, **options)
 
 
-def new_tensor(self: Tensor, data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None,
-               requires_grad: builtins.bool = False) -> Tensor:
+def new_tensor(
+    self: Tensor,
+    data: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+) -> Tensor:
     """`tensor` with this tensor's dtype and device."""
     return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 

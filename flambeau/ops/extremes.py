@@ -12,8 +12,8 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name, write_out
 from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
 from flambeau.ops import pointwise
-from flambeau.ops.comparison import eq, isnan, logical_and, logical_or
 from flambeau.ops.arithmetic import _lerp
+from flambeau.ops.comparison import eq, isnan, logical_and, logical_or
 from flambeau.ops.pointwise import div, mul
 from flambeau.ops.reductions import _sum, axes, restore, wrap_dims
 from flambeau.ops.shape import reshape
@@ -83,11 +83,14 @@ def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
 def aminmax(input: Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
     """Smallest and largest value together."""
     if dim is None and input._array.size == 0:
-        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+        raise RuntimeError(
+            "aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity."
+        )
     dims = wrap_dims(dim, input)
     _not_empty("aminmax", input, dims)
     return return_types.TYPES["aminmax"](
-        (_amin(input, dims=dims, keepdim=keepdim), _amax(input, dims=dims, keepdim=keepdim)))
+        (_amin(input, dims=dims, keepdim=keepdim), _amax(input, dims=dims, keepdim=keepdim))
+    )
 
 
 # ---- positions --------------------------------------------------------------------------------------
@@ -113,8 +116,10 @@ def _position(name: str, run: Any, input: Tensor, dim: Any, keepdim: bool) -> Te
         raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
     if dim is None:
         if input._array.size == 0:
-            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                             "with the 'dim' argument.")
+            raise IndexError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                "with the 'dim' argument."
+            )
         return run(input, dim=None, keepdim=keepdim)
     dim = _one_dim(input, dim)
     _not_empty(name, input, (dim,))
@@ -173,8 +178,9 @@ def take_value(x: Any, places: Any, *, dim: int, keepdim: bool) -> Any:
 
 
 spread_value.vjp(grad=lambda grad, places, dim, keepdim: take_value(grad, places, dim=dim, keepdim=keepdim))
-take_value.vjp(x=lambda grad, places, dim, keepdim, shapes: spread_value(
-    grad, places, dim=dim, shape=shapes[0], keepdim=keepdim))
+take_value.vjp(
+    x=lambda grad, places, dim, keepdim, shapes: spread_value(grad, places, dim=dim, shape=shapes[0], keepdim=keepdim)
+)
 
 
 def selecting_vjp(grad: Any, out1: Tensor, dim: int, keepdim: bool, shapes: Any) -> Any:
@@ -214,8 +220,10 @@ def _extreme(name: str, input: Tensor, args: Any, kwargs: Any, everything: Any, 
         return pairwise(input, other)
     if dim is None:
         if input._array.size == 0:
-            raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                               "with the 'dim' argument.")
+            raise RuntimeError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                "with the 'dim' argument."
+            )
         return everything(input, dims=wrap_dims(None, input), keepdim=False)
     dim = _one_dim(input, dim)
     _not_empty(name, input, (dim,))
@@ -314,12 +322,16 @@ def mode(input: Tensor, dim: Any = -1, keepdim: bool = False) -> Any:
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+def quantile(
+    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
     """The q-quantiles (0 to 1) over all elements or along `dim`; several q give a new first dimension."""
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
-def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+def nanquantile(
+    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
     """`quantile` of the elements that are not nan."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
 
@@ -331,7 +343,8 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
         raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
     if how not in _METHODS:
         raise RuntimeError(
-            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {how}")
+            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {how}"
+        )
     if not isinstance(q, Tensor):
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q}")

@@ -16,14 +16,32 @@ from flambeau.ops.pointwise import conj
 from flambeau.ops.reductions import _sum
 from flambeau.ops.reductions import sum as sum_
 from flambeau.ops.shape import (
-    _expand, _permute, _squeeze, _transpose, _unsqueeze, diagonal, permute, reshape,
+    _expand,
+    _permute,
+    _squeeze,
+    _transpose,
+    _unsqueeze,
+    diagonal,
+    permute,
+    reshape,
 )
 
 
 def _title(t: Tensor) -> str:
-    names = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long int",
-             "int32": "int", "int16": "short int", "int8": "signed char", "uint8": "unsigned char", "bool": "bool",
-             "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
+    names = {
+        "float32": "float",
+        "float64": "double",
+        "float16": "c10::Half",
+        "bfloat16": "c10::BFloat16",
+        "int64": "long int",
+        "int32": "int",
+        "int16": "short int",
+        "int8": "signed char",
+        "uint8": "unsigned char",
+        "bool": "bool",
+        "complex64": "c10::complex<float>",
+        "complex128": "c10::complex<double>",
+    }
     return names.get(t.dtype.name, t.dtype.name)
 
 
@@ -35,8 +53,7 @@ def check_tensors(name: str, *tensors: Any) -> None:
     first = tensors[0]
     for t in tensors[1:]:
         if t._array.dtype is not first._array.dtype and t._array.dtype != first._array.dtype:
-            raise RuntimeError(
-                f"expected m1 and m2 to have the same dtype, but got: {_title(first)} != {_title(t)}")
+            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_title(first)} != {_title(t)}")
 
 
 def mT(x: Tensor) -> Tensor:
@@ -52,7 +69,7 @@ def mH(x: Tensor) -> Tensor:
 
 def multiply_arrays(x: Any, y: Any) -> Any:
     """`np.matmul` with half-width floats computed in float32; bool is refused."""
-    if x.dtype.kind == "V" or x.dtype.itemsize == 2 and x.dtype.kind == "f":
+    if x.dtype.kind == "V" or (x.dtype.itemsize == 2 and x.dtype.kind == "f"):
         return np.matmul(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
     if x.dtype.kind == "b":
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
@@ -90,14 +107,20 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if x.shape[-1] != inner:
         if x.ndim == 1 and y.ndim == 1:
             raise RuntimeError(
-                f"inconsistent tensor size, expected tensor [{x.shape[0]}] and src [{y.shape[0]}] to have the same number of "
-                f"elements, but got {x.shape[0]} and {y.shape[0]} elements respectively")
+                f"inconsistent tensor size, expected tensor [{x.shape[0]}] and src [{y.shape[0]}] to have the same "
+                f"number of "
+                f"elements, but got {x.shape[0]} and {y.shape[0]} elements respectively"
+            )
         if y.ndim == 1:
-            raise RuntimeError(f"size mismatch, got input ({x.shape[-2]}), mat ({x.shape[-2]}x{x.shape[-1]}), vec ({y.shape[0]})")
+            raise RuntimeError(
+                f"size mismatch, got input ({x.shape[-2]}), mat ({x.shape[-2]}x{x.shape[-1]}), vec ({y.shape[0]})"
+            )
         if x.ndim > 2 and y.ndim > 2:
             raise RuntimeError(
-                f"Expected size for first two dimensions of batch2 tensor to be: [{y.shape[0]}, {x.shape[-1]}] but got: "
-                f"[{y.shape[0]}, {inner}].")
+                f"Expected size for first two dimensions of batch2 tensor to be: [{y.shape[0]}, {x.shape[-1]}] but "
+                f"got: "
+                f"[{y.shape[0]}, {inner}]."
+            )
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({_shapes(input, other)})")
     if x.ndim == 1 and y.ndim == 1:
         return dot(input, other)
@@ -116,7 +139,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         batch = [a.shape[:-2] for a in (left._array, right._array)]
         raise RuntimeError(
             f"The size of tensor a ({batch[0]}) must match the size of tensor b ({batch[1]}) in the batch dimensions "
-            f"(matmul of {list(x.shape)} and {list(y.shape)})") from error
+            f"(matmul of {list(x.shape)} and {list(y.shape)})"
+        ) from error
     if x.ndim == 1:
         out = _squeeze(out, dims=(out._array.ndim - 2,))
     if y.ndim == 1:
@@ -145,7 +169,9 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
         raise RuntimeError("batch2 must be a 3D tensor")
     if x[0] != y[0] or x[2] != y[1]:
         raise RuntimeError(
-            f"Expected size for first two dimensions of batch2 tensor to be: [{x[0]}, {x[2]}] but got: [{y[0]}, {y[1]}].")
+            f"Expected size for first two dimensions of batch2 tensor to be: [{x[0]}, {x[2]}] but got: [{y[0]}, "
+            f"{y[1]}]."
+        )
     return matrix_product(input, mat2)
 
 
@@ -167,11 +193,15 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     if x.ndim != 1 or y.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {x.ndim}D and {y.ndim}D tensors")
     if x.dtype != y.dtype:
-        raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {_cname(input)} and {_cname(tensor)}")
+        raise RuntimeError(
+            f"dot : expected both vectors to have same dtype, but found {_cname(input)} and {_cname(tensor)}"
+        )
     if x.shape != y.shape:
         raise RuntimeError(
-            f"inconsistent tensor size, expected tensor [{x.shape[0]}] and src [{y.shape[0]}] to have the same number of elements, "
-            f"but got {x.shape[0]} and {y.shape[0]} elements respectively")
+            f"inconsistent tensor size, expected tensor [{x.shape[0]}] and src [{y.shape[0]}] to have the same "
+            f"number of elements, "
+            f"but got {x.shape[0]} and {y.shape[0]} elements respectively"
+        )
     if x.dtype.kind == "b":
         raise NotImplementedError("\"dot\" not implemented for 'Bool'")
     return _dot(input, tensor)
@@ -192,8 +222,10 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
         return pointwise.mul(input, other)
     if input._array.shape[-1] != other._array.shape[-1]:
         raise RuntimeError(
-            f"inner() the last dimension must match on both input tensors but got shapes {list(input._array.shape)} and "
-            f"{list(other._array.shape)}")
+            f"inner() the last dimension must match on both input tensors but got shapes {list(input._array.shape)} "
+            f"and "
+            f"{list(other._array.shape)}"
+        )
     return tensordot(input, other, dims=([-1], [-1]))
 
 
@@ -209,7 +241,9 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     """Product of a matrix and a vector."""
     check_tensors("mv", input, vec)
     if input._array.ndim != 2 or vec._array.ndim != 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got {vec._array.ndim}, {input._array.ndim}, {vec._array.ndim}")
+        raise RuntimeError(
+            f"vector + matrix @ vector expected, got {vec._array.ndim}, {input._array.ndim}, {vec._array.ndim}"
+        )
     return matmul(input, vec)
 
 
@@ -220,10 +254,14 @@ def _combine(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     if beta == 0:
         return product
     if product._array.dtype != input._array.dtype:
-        raise RuntimeError(f"expected input and product to have the same dtype, but got: {_title(input)} != {_title(product)}")
+        raise RuntimeError(
+            f"expected input and product to have the same dtype, but got: {_title(input)} != {_title(product)}"
+        )
     if np.broadcast_shapes(input._array.shape, product._array.shape) != product._array.shape:
         raise RuntimeError(
-            f"The expanded size of the tensor must match: input {list(input._array.shape)}, product {list(product._array.shape)}")
+            f"The expanded size of the tensor must match: input {list(input._array.shape)}, product "
+            f"{list(product._array.shape)}"
+        )
     return pointwise.add(input if beta == 1 else pointwise.mul(input, beta), product)
 
 
@@ -235,16 +273,20 @@ def _checked(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
         return _combine(input, product, beta, alpha)
     except ValueError:
         raise RuntimeError(
-            f"The expanded size of the tensor ({product._array.shape[-1] if product._array.ndim else 1}) must match the existing "
+            f"The expanded size of the tensor ({product._array.shape[-1] if product._array.ndim else 1}) must match "
+            f"the existing "
             f"size ({input._array.shape[-1] if input._array.ndim else 1}) at non-singleton dimension "
             f"{max(product._array.ndim - 1, 0)}.  Target sizes: {list(product._array.shape)}.  Tensor sizes: "
-            f"{list(input._array.shape)}") from None
+            f"{list(input._array.shape)}"
+        ) from None
 
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * input + alpha * mat1 @ mat2; half-width floats are added up in float32 and rounded once."""
+    """beta * input + alpha * mat1 @ mat2; bfloat16 is rounded once."""
     if input._array.dtype in dtypes.NARROW_FLOATS and input.dtype is mat1.dtype is mat2.dtype:
-        return addmm(input.float(), mat1.float(), mat2.float(), beta=beta, alpha=alpha).to(input.dtype)
+        # PyTorch's kernel is made of fused multiply-adds in float32: float64 comes closest to their rounding.
+        wide = _checked(input.double(), mm(mat1.double(), mat2.double()), beta, alpha)
+        return wide.float().to(input.dtype)
     return _checked(input, mm(mat1, mat2), beta, alpha)
 
 
@@ -321,8 +363,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are 0D and {w.ndim}D")
     if x.shape[-1] != w.shape[-1]:
         raise RuntimeError(
-            f"linear: expected {w.shape[-1]} input features, got {x.shape[-1]} (input {_by(x)}, weight {_by(w)}): mat1 and mat2 "
-            f"shapes cannot be multiplied ({int(np.prod(x.shape[:-1]))}x{x.shape[-1]} and {w.shape[-1]}x{w.shape[0]})")
+            f"linear: expected {w.shape[-1]} input features, got {x.shape[-1]} (input {_by(x)}, weight {_by(w)}): "
+            f"mat1 and mat2 "
+            f"shapes cannot be multiplied ({int(np.prod(x.shape[:-1]))}x{x.shape[-1]} and {w.shape[-1]}x{w.shape[0]})"
+        )
     out = matmul(input, _transpose(weight, dim0=0, dim1=1) if w.ndim == 2 else weight)
     return out if bias is None else pointwise.add(out, bias)
 
@@ -366,8 +410,10 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Tensor:
     for i, j in zip(left, right):
         if a._array.shape[i] != b._array.shape[j] and 1 not in (a._array.shape[i], b._array.shape[j]):
             raise RuntimeError(
-                f"contracted dimensions need to match, but first has size {a._array.shape[i]} in dim {i} and second has size "
-                f"{b._array.shape[j]} in dim {j}")
+                f"contracted dimensions need to match, but first has size {a._array.shape[i]} in dim {i} and second "
+                f"has size "
+                f"{b._array.shape[j]} in dim {j}"
+            )
         if a._array.shape[i] != b._array.shape[j]:  # a size of 1 broadcasts: sum the other side first
             if a._array.shape[i] == 1:
                 b = _sum(b, dims=(j,), keepdim=True)
@@ -385,13 +431,15 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Tensor:
 
 
 def einsum(*args: Any) -> Tensor:
-    """Sums of products in Einstein's notation: `einsum("bij,bjk->bik", a, b)`; also `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
+    """Sums of products in Einstein's notation: `einsum("bij,bjk->bik", a, b)` or `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
 
     RuntimeError for an equation that does not fit the operands.
     """
     if not args:
-        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and its "
-                         "subscripts list")
+        raise ValueError(
+            "einsum(): must specify the equation string and at least one operand, or at least one operand and its "
+            "subscripts list"
+        )
     equation, operands = _equation(args)
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
@@ -399,7 +447,9 @@ def einsum(*args: Any) -> Tensor:
         word = "fewer" if len(operands) < len(terms) else "more"
         raise RuntimeError(f"einsum(): {word} operands were provided than specified in the equation")
     sizes: dict[str, int] = {}
-    widest = max((t._array.ndim - len(term.replace("...", "")) for t, term in zip(operands, terms) if "..." in term), default=0)
+    widest = max(
+        (t._array.ndim - len(term.replace("...", "")) for t, term in zip(operands, terms) if "..." in term), default=0
+    )
     dots = [f"<{i}>" for i in range(widest)]
     prepared = [_prepare(t, term, dots, sizes) for t, term in zip(operands, terms)]
     labels_seen = [label for _, labels in prepared for label in labels]
@@ -408,7 +458,8 @@ def einsum(*args: Any) -> Tensor:
         for label in wanted:
             if label not in labels_seen:
                 raise RuntimeError(
-                    f"einsum(): output subscript {label} does not appear in the equation for any input operand")
+                    f"einsum(): output subscript {label} does not appear in the equation for any input operand"
+                )
         if len(set(wanted)) != len(wanted):
             repeated = next(x for x in wanted if wanted.count(x) > 1)
             raise RuntimeError(f"einsum(): output subscript {repeated} appears more than once in the output")
@@ -447,8 +498,11 @@ def _labels(term: str, dots: list[str]) -> list[str]:
     before, ellipsis, after = term.partition("...")
     for x in before + after:
         if not x.isalpha():
-            raise RuntimeError(f"einsum(): invalid subscript given at index {term.index(x)} in the equation string, subscripts must be "
-                               "in [a-zA-Z]")
+            raise RuntimeError(
+                f"einsum(): invalid subscript given at index {term.index(x)} in the equation string, subscripts must "
+                f"be "
+                "in [a-zA-Z]"
+            )
     return [*before, *(dots if ellipsis else []), *after]
 
 
@@ -456,12 +510,14 @@ def _prepare(t: Tensor, term: str, dots: list[str], sizes: dict[str, int]) -> tu
     """One operand with each label once (repeated ones become diagonals) and its sizes noted."""
     named = len(term.replace("...", ""))
     ndim = t._array.ndim
-    own_dots = dots[len(dots) - (ndim - named):] if "..." in term and ndim - named else []
+    own_dots = dots[len(dots) - (ndim - named) :] if "..." in term and ndim - named else []
     labels = _labels(term, own_dots)
     if len(labels) != ndim:
         raise RuntimeError(
-            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of dimensions ({ndim}) for "
-            "operand" + (" and no ellipsis was given" if "..." not in term else ""))
+            f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of "
+            f"dimensions ({ndim}) for "
+            "operand" + (" and no ellipsis was given" if "..." not in term else "")
+        )
     position = 0
     while position < len(labels):
         label = labels[position]
@@ -470,7 +526,8 @@ def _prepare(t: Tensor, term: str, dots: list[str], sizes: dict[str, int]) -> tu
             if t._array.shape[first] != t._array.shape[position]:
                 raise RuntimeError(
                     f"einsum(): subscript {label} is repeated for operand 0 but the sizes don't match, "
-                    f"{t._array.shape[position]} != {t._array.shape[first]}")
+                    f"{t._array.shape[position]} != {t._array.shape[first]}"
+                )
             t = diagonal(t, 0, first, position)
             labels = [x for d, x in enumerate(labels) if d not in (first, position)] + [label]
             position = 0
@@ -480,8 +537,10 @@ def _prepare(t: Tensor, term: str, dots: list[str], sizes: dict[str, int]) -> tu
         have = sizes.get(label, 1)
         if n != 1 and have not in (1, n):
             raise RuntimeError(
-                f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: subscript {label} has size {n} for an "
-                f"operand which does not broadcast with previously seen size {have}")
+                f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: subscript {label} "
+                f"has size {n} for an "
+                f"operand which does not broadcast with previously seen size {have}"
+            )
         sizes[label] = max(have, n) if n != 0 else 0
     return t, labels
 

@@ -50,15 +50,24 @@ def _check_order(ord: Any, input: Tensor, dims: Any) -> None:
         size = int(np.prod([shape[d] for d in dims], dtype=np.int64)) if shape else 1
         if size == 0:
             raise RuntimeError(
-                f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the operation does not have an identity")
+                f"linalg.vector_norm cannot compute the {ord} norm on an empty tensor because the operation does not "
+                f"have an identity"
+            )
 
 
-def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:
-    """(sum |x|^ord)^(1/ord) over `dim` (all elements by default); inf, -inf and 0 as limits. RuntimeError for integers."""
+def vector_norm(
+    x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None
+) -> Tensor:
+    """(sum |x|^ord)^(1/ord) over `dim` (all elements by default); inf, -inf and 0 as limits.
+
+    RuntimeError for integers.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"linalg_vector_norm(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
     if x.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_title(x.dtype)}")
+        raise RuntimeError(
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_title(x.dtype)}"
+        )
     if dtype is not None:
         x = _cast_first(x, dtype)
     dims = wrap_dims(dim, x)
@@ -72,7 +81,9 @@ def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False,
 
 
 def _title(d: dtypes.dtype) -> str:
-    return {"int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}.get(d.name, d.name)
+    return {"int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}.get(
+        d.name, d.name
+    )
 
 
 @primitive("norm", grad_name="LinalgVectorNormBackward0")
@@ -111,13 +122,16 @@ def _norm_vjp(grad: Tensor, x: Tensor, out: Tensor, ord: float, dims: Any, keepd
     return mul(slope, scale)
 
 
-def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *,
-                dtype: dtypes.dtype | None = None) -> Tensor:
+def matrix_norm(
+    A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: dtypes.dtype | None = None
+) -> Tensor:
     """Norm of matrices in the two dimensions `dim`: "fro", "nuc", inf, -inf, 1, -1, 2, -2."""
     if A._array.ndim < 2:
         raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
     if A.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"linalg.matrix_norm: Expected a floating point or complex tensor as input. Got {_title(A.dtype)}")
+        raise RuntimeError(
+            f"linalg.matrix_norm: Expected a floating point or complex tensor as input. Got {_title(A.dtype)}"
+        )
     if isinstance(dim, int) or len(dim) != 2:
         raise RuntimeError("linalg.matrix_norm: dim must be a 2-tuple of ints")
     rows, columns = wrap_dims(dim, A)
@@ -147,7 +161,9 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
     raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
 
 
-def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:
+def linalg_norm(
+    A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None
+) -> Tensor:
     """A vector norm, or a matrix norm when `dim` names two dimensions (or is None for a matrix and `ord` is given)."""
     if ord is None:
         if dim is None:
@@ -157,7 +173,9 @@ def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = Fal
     if dim is None:
         if A._array.ndim > 2:
             raise RuntimeError(
-                "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got " + f"{A._array.ndim}D.")
+                "linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got "
+                + f"{A._array.ndim}D."
+            )
         dim = tuple(range(A._array.ndim)) if A._array.ndim == 2 else None
         if A._array.ndim == 0:
             dim = 0
@@ -165,8 +183,14 @@ def linalg_norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = Fal
     return matrix_norm(A, ord, dim, keepdim, dtype=dtype) if two else vector_norm(A, ord, dim, keepdim, dtype=dtype)
 
 
-def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None,
-         dtype: dtypes.dtype | None = None) -> Tensor:
+def norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    out: Any = None,
+    dtype: dtypes.dtype | None = None,
+) -> Tensor:
     """The older norm: p is a number, "fro" or "nuc"; over all elements or `dim`."""
     if p == "fro" or p is None:
         result = vector_norm(input, 2, dim, keepdim, dtype=dtype)
@@ -199,5 +223,3 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     size = vector_norm(input, p, others, True)
     factor = where(size > maxnorm, div(maxnorm, size + 1e-7), wrap(np.ones((), size._array.dtype)))
     return mul(input, factor)
-
-

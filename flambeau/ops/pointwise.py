@@ -57,7 +57,8 @@ def sub(x: Any, y: Any) -> Any:
         return _subtract(x, y)
     except TypeError:
         raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator "
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
+            "operator "
             "instead."
         ) from None
 
@@ -101,6 +102,7 @@ def div_trunc(x: Any, y: Any) -> Any:
 
 div_trunc.vjp(x=constant_grad, y=constant_grad)
 
+
 @primitive("remainder", elementwise=True)
 def remainder(x: Any, y: Any) -> Any:
     """x modulo y with the divisor's sign. RuntimeError for an integer division by zero."""
@@ -131,7 +133,8 @@ def neg(x: Any) -> Any:
     """-x. RuntimeError for bool tensors."""
     if x.dtype.kind == "b":
         raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or "
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+            "the `~` or "
             "`logical_not()` operator instead."
         )
     return np.negative(x)
@@ -141,7 +144,6 @@ neg.vjp(x=lambda grad: neg(grad))
 
 reciprocal = primitive("reciprocal", elementwise=True, float_op=True)(np.reciprocal)
 reciprocal.vjp(x=lambda grad, out: neg(mul(grad, conj(mul(out, out)))))
-
 
 
 @primitive("square", elementwise=True, grad_name="PowBackward0")
@@ -208,7 +210,9 @@ abs.vjp(x=lambda grad, x: mul(grad, sgn(x)))
 def sign(x: Any) -> Any:
     """-1, 0 or 1; nan stays 0 as in PyTorch. RuntimeError for complex tensors."""
     if x.dtype.kind == "c":
-        raise RuntimeError("Unlike NumPy, torch.sign doesn't support complex numbers.  Consider using torch.sgn(), which does.")
+        raise RuntimeError(
+            "Unlike NumPy, torch.sign doesn't support complex numbers.  Consider using torch.sgn(), which does."
+        )
     if x.dtype.kind == "b":
         return x.copy()
     return np.nan_to_num(np.sign(x), nan=0.0) if x.dtype.kind == "f" else np.sign(x)
@@ -342,8 +346,10 @@ atanh = primitive("atanh", elementwise=True, float_op=True)(np.arctanh)
 atanh.vjp(x=lambda grad, x: div(grad, conj(sub(1, mul(x, x)))))
 
 atan2 = primitive("atan2", elementwise=True, float_op=True)(np.arctan2)
-atan2.vjp(x=lambda grad, x, y: mul(grad, div(y, _hypot_squared(x, y))),
-          y=lambda grad, x, y: neg(mul(grad, div(x, _hypot_squared(x, y)))))
+atan2.vjp(
+    x=lambda grad, x, y: mul(grad, div(y, _hypot_squared(x, y))),
+    y=lambda grad, x, y: neg(mul(grad, div(x, _hypot_squared(x, y)))),
+)
 
 
 def _hypot_squared(x: Any, y: Any) -> Any:
@@ -355,8 +361,10 @@ hypot = primitive("hypot", elementwise=True)(np.hypot)
 hypot.vjp(x=lambda grad, x, out: mul(grad, div(x, out)), y=lambda grad, y, out: mul(grad, div(y, out)))
 
 copysign = primitive("copysign", elementwise=True, float_op=True)(np.copysign)
-copysign.vjp(x=lambda grad, x, out: where(x == 0, zero_of(grad), mul(grad, div(out, where(x == 0, ones_like_of(x), x)))),
-             y=lambda grad: constant_grad(grad))
+copysign.vjp(
+    x=lambda grad, x, out: where(x == 0, zero_of(grad), mul(grad, div(out, where(x == 0, ones_like_of(x), x)))),
+    y=lambda grad: constant_grad(grad),
+)
 
 # ---- rounding ------------------------------------------------------------------------------------
 
@@ -392,12 +400,16 @@ def _share(grad: Any, x: Any, y: Any, wins: Any) -> Any:
 
 
 fmax = primitive("fmax", elementwise=True)(np.fmax)
-fmax.vjp(x=lambda grad, x, y: where((x >= y) | (y != y), grad, zero_of(grad)),
-         y=lambda grad, x, y: where((x >= y) | (y != y), zero_of(grad), grad))
+fmax.vjp(
+    x=lambda grad, x, y: where((x >= y) | (y != y), grad, zero_of(grad)),
+    y=lambda grad, x, y: where((x >= y) | (y != y), zero_of(grad), grad),
+)
 
 fmin = primitive("fmin", elementwise=True)(np.fmin)
-fmin.vjp(x=lambda grad, x, y: where((x <= y) | (y != y), grad, zero_of(grad)),
-         y=lambda grad, x, y: where((x <= y) | (y != y), zero_of(grad), grad))
+fmin.vjp(
+    x=lambda grad, x, y: where((x <= y) | (y != y), grad, zero_of(grad)),
+    y=lambda grad, x, y: where((x <= y) | (y != y), zero_of(grad), grad),
+)
 
 
 @primitive("where", elementwise=False)

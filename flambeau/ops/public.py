@@ -36,11 +36,11 @@ OUT: dict[str, str] = {
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
     "norms": "logsumexp renorm",
     "matmul": "matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron outer:ger",
-    "masking": "masked_select",
+    "masking": "masked_select where",
     "gathering": "index_select index_add index_copy take",
     "scattering": "gather scatter scatter_add scatter_reduce index_reduce take_along_dim",
     "joining": "cat cat:concat cat:concatenate stack hstack vstack vstack:row_stack dstack column_stack",
-    "rearranging": "tril triu diag",
+    "rearranging": "tril triu diag slice_scatter",
     "sorting": "sort argsort msort topk kthvalue isin searchsorted bucketize",
     "histograms": "histc histogram",
     "cumulative": "cumsum cumprod cummax cummin logcumsumexp",
@@ -66,11 +66,12 @@ PUBLIC: dict[str, str] = {
     "extremes": "max min",
     "norms": "norm dist",
     "matmul": "einsum tensordot chain_matmul trace bilinear",
-    "masking": "masked_fill masked_scatter nonzero argwhere where",
+    "masking": "masked_fill masked_scatter nonzero argwhere",
     "indexing": "index_put index_put_",
     "gathering": "index_fill put",
     "joining": "atleast_1d atleast_2d atleast_3d block_diag meshgrid cartesian_prod combinations",
     "sorting": "unique unique_consecutive",
+    "recurrent": "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
     "histograms": "bincount histogramdd",
     "differences": "gradient trapezoid trapezoid:trapz cumulative_trapezoid",
     "reshaping": """
@@ -78,7 +79,7 @@ PUBLIC: dict[str, str] = {
         adjoint resize_as_""",
     "rearranging": """
         tile repeat_interleave flip_function:flip fliplr flipud roll rot90 tril_indices triu_indices diag_embed diagflat vander
-        unravel_index select_scatter slice_scatter diagonal_scatter as_strided_scatter""",
+        unravel_index select_scatter diagonal_scatter as_strided_scatter""",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
         full_like arange linspace logspace eye empty_strided scalar_tensor""",

@@ -26,7 +26,9 @@ def is_storage(obj: Any) -> bool:
 def is_floating_point(input: Tensor) -> bool:
     """Whether the dtype is a floating type."""
     if not isinstance(input, Tensor):
-        raise TypeError(f"is_floating_point(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        raise TypeError(
+            f"is_floating_point(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+        )
     return input.is_floating_point()
 
 
@@ -53,7 +55,10 @@ def is_inference(input: Tensor) -> bool:
 def is_nonzero(input: Tensor) -> bool:
     """Whether the single element is not zero. RuntimeError for other sizes."""
     if input._array.size != 1:
-        raise RuntimeError(f"Boolean value of Tensor with {'no values' if input._array.size == 0 else 'more than one value'} is ambiguous")
+        raise RuntimeError(
+            f"Boolean value of Tensor with {'no values' if input._array.size == 0 else 'more than one value'} is "
+            f"ambiguous"
+        )
     return bool(input)
 
 

@@ -81,9 +81,7 @@ def sum_to_shape(g: Tensor, shape: Any) -> Tensor:
     """Undo broadcasting: sum over the dimensions in which `shape` has size 1 or none. RuntimeError if it cannot be."""
     have = g._array.shape
     added = len(have) - len(shape)
-    dims = tuple(range(added)) + tuple(
-        d for d in range(added, len(have)) if shape[d - added] == 1 and have[d] != 1
-    )
+    dims = tuple(range(added)) + tuple(d for d in range(added, len(have)) if shape[d - added] == 1 and have[d] != 1)
     if added < 0:
         return reshape(g, shape) if g._array.size == np.prod(shape, dtype=int) else _expand(g, shape=shape)
     if dims:
@@ -175,7 +173,9 @@ def _var(x: Any, *, dims: Any, correction: float, keepdim: bool) -> Any:
     count = int(np.prod([x.shape[d] for d in axes(dims, x)], dtype=np.int64)) if x.ndim else 1
     centre = np.true_divide(np.add.reduce(wide, axis=axes(dims, x), keepdims=True), wide.real.dtype.type(max(count, 1)))
     apart = np.subtract(wide, centre)
-    squares = np.add.reduce(np.square(np.abs(apart) if wide.dtype.kind == "c" else apart), axis=axes(dims, x), keepdims=keepdim)
+    squares = np.add.reduce(
+        np.square(np.abs(apart) if wide.dtype.kind == "c" else apart), axis=axes(dims, x), keepdims=keepdim
+    )
     divisor = max(count - correction, 0)
     out = np.true_divide(squares, squares.dtype.type(divisor)) if count else np.full_like(squares, np.nan)
     return np.asarray(out).astype(x.real.dtype if x.dtype.kind == "c" else x.dtype, copy=False)
@@ -202,7 +202,9 @@ def _spread_arguments(name: str, input: Tensor, dim: Any, unbiased: Any, correct
     return wrap_dims(dim, input), 1 if correction is None else correction
 
 
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def var(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """Variance: squared distance from the mean, summed and divided by count - correction (1)."""
     dims, correction = _spread_arguments("var", input, dim, unbiased, correction)
     return _var(input, dims=dims, correction=correction, keepdim=keepdim)
@@ -219,21 +221,25 @@ def _std_vjp(grad: Tensor, x: Tensor, out: Tensor, dims: Any, correction: float,
     return _var_vjp(flat, x, dims, correction, keepdim)
 
 
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def std(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """Standard deviation: the square root of `var`."""
     dims, correction = _spread_arguments("std", input, dim, unbiased, correction)
     return _std(input, dims=dims, correction=correction, keepdim=keepdim)
 
 
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
-             correction: Any = None) -> tuple[Tensor, Tensor]:
+def var_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
     """Variance and mean."""
     dims, correction = _spread_arguments("var_mean", input, dim, unbiased, correction)
     return _var(input, dims=dims, correction=correction, keepdim=keepdim), _mean(input, dims=dims, keepdim=keepdim)
 
 
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
-             correction: Any = None) -> tuple[Tensor, Tensor]:
+def std_mean(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean."""
     dims, correction = _spread_arguments("std_mean", input, dim, unbiased, correction)
     return _std(input, dims=dims, correction=correction, keepdim=keepdim), _mean(input, dims=dims, keepdim=keepdim)
@@ -287,8 +293,12 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtyp
     """Sum in which nan counts as 0."""
     if input.dtype.is_complex:
         raise RuntimeError("nansum does not support complex inputs")
-    return sum(input if input.dtype.category < dtypes.FLOAT else where(ne(input, input), zero_of(input), input), dim, keepdim,
-               dtype=dtype)
+    return sum(
+        input if input.dtype.category < dtypes.FLOAT else where(ne(input, input), zero_of(input), input),
+        dim,
+        keepdim,
+        dtype=dtype,
+    )
 
 
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:

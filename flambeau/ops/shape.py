@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from flambeau.core.device import MetaArray
 from flambeau.core import dispatch
+from flambeau.core import dtype as dtypes
+from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
+from flambeau.core.inplace import write_region
 from flambeau.core.modes import modes
 from flambeau.core.storage import as_strided_array
-from flambeau.core import dtype as dtypes
 from flambeau.core.tensor import Size, Tensor, plain, storage_of, strides_of, wrap_dim
-from flambeau.core.inplace import write_region
 
 
 def as_sizes(args: Any) -> tuple[int, ...]:
@@ -48,7 +47,8 @@ def infer_size(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
         return sizes
     if known == 0:
         raise RuntimeError(
-            f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size -1 can be any "
+            f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size -1 "
+            f"can be any "
             "value and is ambiguous"
         )
     if count % known:
@@ -61,7 +61,8 @@ def _view(x: Any, *, shape: Any) -> Any:
     made = x.reshape(shape)
     if x.size and not isinstance(x, MetaArray) and not np.may_share_memory(made, x):
         raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous "
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+            "two contiguous "
             "subspaces). Use .reshape(...) instead."
         )
     return made
@@ -92,16 +93,18 @@ def view_dtype(self: Tensor, dtype: dtypes.dtype) -> Tensor:
     array = plain(self)
     if dtype.itemsize != array.itemsize:
         if array.ndim == 0:
-            raise RuntimeError(
-                f"self.dim() cannot be 0 to view {self.dtype} as {dtype} (different element sizes)")
+            raise RuntimeError(f"self.dim() cannot be 0 to view {self.dtype} as {dtype} (different element sizes)")
         if array.size and array.strides[-1] != array.itemsize:
             raise RuntimeError(
                 f"self.stride(-1) must be 1 to view {self.dtype} as {dtype} (different element sizes), but got "
-                f"{strides_of(self)[-1]}")
+                f"{strides_of(self)[-1]}"
+            )
         if array.shape[-1] * array.itemsize % dtype.itemsize:
             raise RuntimeError(
-                f"self.size(-1) must be divisible by {dtype.itemsize // array.itemsize} to view {self.dtype} as {dtype} "
-                f"(different element sizes), but got {array.shape[-1]}")
+                f"self.size(-1) must be divisible by {dtype.itemsize // array.itemsize} to view {self.dtype} as "
+                f"{dtype} "
+                f"(different element sizes), but got {array.shape[-1]}"
+            )
     return _view_dtype(self, dtype=dtype.numpy)
 
 
@@ -163,7 +166,8 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     n = input._array.ndim
     if len(order) != n:
         raise RuntimeError(
-            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of "
+            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+            f"ordering of "
             f"dimensions i.e. input.dim() = {n} is not equal to len(dims) = {len(order)}"
         )
     order = tuple(wrap_dim(d, n) for d in order)
@@ -179,8 +183,10 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     dst = [wrap_dim(d, n) for d in ((destination,) if isinstance(destination, int) else destination)]
     if len(src) != len(dst):
         raise RuntimeError(
-            f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number of dims as "
-            f"destination ({dst} dims)")
+            f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number of "
+            f"dims as "
+            f"destination ({dst} dims)"
+        )
     if len(set(src)) != len(src):
         raise RuntimeError(f"movedim: repeated dim in `source` ({src})")
     if len(set(dst)) != len(dst):
@@ -214,7 +220,8 @@ def expand(self: Tensor, *size: Any, implicit: bool = False) -> Tensor:
     added = len(sizes) - len(have)
     if added < 0:
         raise RuntimeError(
-            f"expand({self.type()}{{{list(have)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) must be "
+            f"expand({self.type()}{{{list(have)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) "
+            f"must be "
             f"greater or equal to the number of dimensions in the tensor ({len(have)})"
         )
     shape = list(sizes)
@@ -222,12 +229,14 @@ def expand(self: Tensor, *size: Any, implicit: bool = False) -> Tensor:
         if d < added:
             if n < 0:
                 raise RuntimeError(
-                    f"The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing dimension {d}")
+                    f"The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing dimension {d}"
+                )
         elif n == -1:
             shape[d] = have[d - added]
         elif have[d - added] != n and have[d - added] != 1:
             raise RuntimeError(
-                f"The expanded size of the tensor ({n}) must match the existing size ({have[d - added]}) at non-singleton "
+                f"The expanded size of the tensor ({n}) must match the existing size ({have[d - added]}) at "
+                f"non-singleton "
                 f"dimension {d}.  Target sizes: {list(sizes)}.  Tensor sizes: {list(have)}"
             )
     return _expand(self, shape=tuple(shape))
@@ -279,8 +288,11 @@ def _select(x: Any, *, dim: int, index: int) -> Any:
     return x[(slice(None),) * dim + (index, ...)]
 
 
-_select.vjp(x=lambda grad, dim, index, shapes: write_region(
-    grad, replay=lambda a: a[(slice(None),) * dim + (index, ...)], shape=shapes[0]))
+_select.vjp(
+    x=lambda grad, dim, index, shapes: write_region(
+        grad, replay=lambda a: a[(slice(None),) * dim + (index, ...)], shape=shapes[0]
+    )
+)
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
@@ -291,9 +303,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     dim = wrap_dim(dim, len(shape))
     index = int(index)
     if not -shape[dim] <= index < shape[dim]:
-        raise IndexError(
-            f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {dim}"
-        )
+        raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {dim}")
     return _select(input, dim=dim, index=index + shape[dim] if index < 0 else index)
 
 
@@ -302,8 +312,11 @@ def _slice(x: Any, *, dim: int, start: int, stop: int, step: int) -> Any:
     return x[(slice(None),) * dim + (slice(start, stop, step),)]
 
 
-_slice.vjp(x=lambda grad, dim, start, stop, step, shapes: write_region(
-    grad, replay=lambda a: a[(slice(None),) * dim + (slice(start, stop, step),)], shape=shapes[0]))
+_slice.vjp(
+    x=lambda grad, dim, start, stop, step, shapes: write_region(
+        grad, replay=lambda a: a[(slice(None),) * dim + (slice(start, stop, step),)], shape=shapes[0]
+    )
+)
 
 
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
@@ -312,6 +325,8 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     dim = wrap_dim(dim, len(shape))
+    if isinstance(start, Tensor) and (start._array.ndim or start._array.dtype.kind not in "iu"):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     start = int(start)
     n = shape[dim]
     if not -n <= start <= n:
@@ -349,7 +364,7 @@ def _unbind_vjp(grad: Any, dim: int) -> Any:
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """All entries along a dimension, as views without it."""
     if input._array.ndim == 0:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     return _unbind(input, dim=wrap_dim(dim, input._array.ndim))
 
 
@@ -395,19 +410,23 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     if isinstance(split_size_or_sections, (list, tuple)):
         sizes = tuple(int(s) for s in split_size_or_sections)
         if any(s < 0 for s in sizes):
-            raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={list(sizes)}")
+            raise RuntimeError(
+                f"split_with_sizes expects split_sizes have only non-negative entries, but got "
+                f"split_sizes={list(sizes)}"
+            )
         if sum(sizes) != n:
             raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but got "
-                f"split_sizes={list(sizes)}")
+                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension "
+                f"{dim}), but got "
+                f"split_sizes={list(sizes)}"
+            )
     else:
         size = int(split_size_or_sections)
         if size < 0:
             raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
         if size == 0:
             if n:
-                raise RuntimeError(
-                    f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
+                raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
             sizes = (0,)
         else:
             sizes = tuple(min(size, n - start) for start in range(0, n, size)) or (0,)
@@ -427,8 +446,11 @@ def _diagonal_replay(offset: int, dim1: int, dim2: int) -> Any:
     return lambda a: _diagonal.op.kernel(a, offset=offset, dim1=dim1, dim2=dim2)
 
 
-_diagonal.vjp(x=lambda grad, offset, dim1, dim2, shapes: write_region(
-    grad, replay=_diagonal_replay(offset, dim1, dim2), shape=shapes[0]))
+_diagonal.vjp(
+    x=lambda grad, offset, dim1, dim2, shapes: write_region(
+        grad, replay=_diagonal_replay(offset, dim1, dim2), shape=shapes[0]
+    )
+)
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
@@ -488,11 +510,16 @@ def _as_strided(x: Any, *, size: Any, stride: Any, offset: int, geometry: Any) -
     """Only replayed for in-place writes: there `x` is a dense array of the base's own elements."""
     flat = x.reshape(-1)
     itemsize = flat.itemsize
-    return np.ndarray(size, flat.dtype, buffer=flat.data, offset=offset * itemsize, strides=[s * itemsize for s in stride])
+    return np.ndarray(
+        size, flat.dtype, buffer=flat.data, offset=offset * itemsize, strides=[s * itemsize for s in stride]
+    )
 
 
-_as_strided.vjp(x=lambda grad, size, stride, offset, geometry: _restride(
-    grad, source=(size, stride, offset), target=geometry, shared=geometry))
+_as_strided.vjp(
+    x=lambda grad, size, stride, offset, geometry: _restride(
+        grad, source=(size, stride, offset), target=geometry, shared=geometry
+    )
+)
 
 
 @primitive("as_strided_backward")
@@ -502,7 +529,9 @@ def _restride(grad: Any, *, source: Any, target: Any, shared: Any) -> Any:
     Where `shared` shows an element several times, each gets its share, so that they add up again.
     """
     first = min(source[2], target[2])
-    spans = [offset - first + sum((n - 1) * s for n, s in zip(size, stride)) for size, stride, offset in (source, target)]
+    spans = [
+        offset - first + sum((n - 1) * s for n, s in zip(size, stride)) for size, stride, offset in (source, target)
+    ]
     count = max(0, *spans) + 1
     memory = np.zeros(count, grad.dtype)
     np.add.at(memory, _positions(source, first), grad)
@@ -527,12 +556,20 @@ def _positions(geometry: Any, first: int) -> np.ndarray:
 
 
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
-    """A view of the whole storage with these sizes, strides and offset (in elements). RuntimeError if it reaches outside."""
+    """A view of the whole storage with these sizes, strides and offset (in elements).
+
+    RuntimeError if it reaches outside.
+    """
     plain(input)
     here = input.storage_offset()
     start = here if storage_offset is None else storage_offset
     array = as_strided_array(storage_of(input), input.dtype, size, stride, start)
-    attrs = {"size": tuple(size), "stride": tuple(stride), "offset": start, "geometry": (input._array.shape, strides_of(input), here)}
+    attrs = {
+        "size": tuple(size),
+        "stride": tuple(stride),
+        "offset": start,
+        "geometry": (input._array.shape, strides_of(input), here),
+    }
     # Writes are replayed on the base, whose elements are taken to lie densely from its own offset on.
     base = input if input._base is None else input._base[0]
     t = dispatch.attach_view(input, array, None)

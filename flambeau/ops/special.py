@@ -17,16 +17,52 @@ TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
 # Rational approximations of the error function: W. J. Cody, "Rational Chebyshev approximations for the error function",
 # Mathematics of Computation 23 (1969). Three ranges: |x| <= 0.46875, up to 4, and beyond.
-_ERF_A = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+_ERF_A = (
+    1.85777706184603153e-1,
+    3.16112374387056560e0,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
 _ERF_B = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
-_ERF_C = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
-          8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3)
-_ERF_D = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
-          4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)
-_ERF_P = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2,
-          6.58749161529837803e-4)
-_ERF_Q = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413119413191e-2,
-          2.33520497626869185e-3)
+_ERF_C = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594e0,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_ERF_D = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+_ERF_P = (
+    1.63153871373020978e-2,
+    3.05326634961232344e-1,
+    3.60344899949804439e-1,
+    1.25781726111229246e-1,
+    1.60837851487422766e-2,
+    6.58749161529837803e-4,
+)
+_ERF_Q = (
+    1.0,
+    2.56852019228982242e0,
+    1.87295284992346725e0,
+    5.27905102951428412e-1,
+    6.05183413119413191e-2,
+    2.33520497626869185e-3,
+)
 
 
 def _horner(coefficients: Any, x: Any) -> Any:
@@ -65,10 +101,24 @@ def erfc_array(x: np.ndarray) -> np.ndarray:
     return np.where(size <= 0.46875, 1.0 - erf_array(x), np.where(x < 0, 2.0 - rest, rest))
 
 
-# A minimax fit x·P(x²)/Q(x²) on [-4, 4] in float32 arithmetic, the usual one of vectorised libraries; error below 2 ulp of 1.
-_ERF32_P = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
-            -2.95459980854025e-03, -1.60960333262415e-02)
-_ERF32_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
+# A minimax fit x·P(x²)/Q(x²) on [-4, 4] in float32 arithmetic, the usual one of vectorised libraries; error below 2
+# ulp of 1.
+_ERF32_P = (
+    -2.72614225801306e-10,
+    2.77068142495902e-08,
+    -2.10102402082508e-06,
+    -5.69250639462346e-05,
+    -7.34990630326855e-04,
+    -2.95459980854025e-03,
+    -1.60960333262415e-02,
+)
+_ERF32_Q = (
+    -1.45660718464996e-05,
+    -2.13374055278905e-04,
+    -1.68282697438203e-03,
+    -7.37332916720468e-03,
+    -1.42647390514189e-02,
+)
 
 
 def erf_float32(x: np.ndarray) -> np.ndarray:
@@ -115,15 +165,42 @@ def _erfinv_array(y: np.ndarray) -> np.ndarray:
     inside = np.clip(y, -1 + 1e-17, 1 - 1e-17)
     w = -np.log1p(-inside * inside)
     near = w - 2.5
-    p_near = _horner((2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164,
-                      0.246640727, 1.50140941), near)
+    p_near = _horner(
+        (
+            2.81022636e-08,
+            3.43273939e-07,
+            -3.5233877e-06,
+            -4.39150654e-06,
+            0.00021858087,
+            -0.00125372503,
+            -0.00417768164,
+            0.246640727,
+            1.50140941,
+        ),
+        near,
+    )
     far = np.sqrt(np.maximum(w, 5.0)) - 3.0
-    p_far = _horner((-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
-                     1.00167406, 2.83297682), far)
+    p_far = _horner(
+        (
+            -0.000200214257,
+            0.000100950558,
+            0.00134934322,
+            -0.00367342844,
+            0.00573950773,
+            -0.0076224613,
+            0.00943887047,
+            1.00167406,
+            2.83297682,
+        ),
+        far,
+    )
     x = np.where(w < 5.0, p_near, p_far) * inside
     for _ in range(3):
-        residual = np.where(np.abs(inside) < 0.5, erf_array(x) - inside,
-                            np.copysign(1.0, inside) * ((1.0 - np.abs(inside)) - erfc_array(np.abs(x))))
+        residual = np.where(
+            np.abs(inside) < 0.5,
+            erf_array(x) - inside,
+            np.copysign(1.0, inside) * ((1.0 - np.abs(inside)) - erfc_array(np.abs(x))),
+        )
         slope = TWO_OVER_ROOT_PI * np.exp(-x * x)
         step = residual / np.where(slope == 0, 1.0, slope)
         x = x - step / (1.0 + x * step)
@@ -138,7 +215,7 @@ erfinv.vjp(x=lambda grad, out: mul(grad, mul(exp(mul(out, out)), 1 / TWO_OVER_RO
 
 
 def _lgamma_one(value: float) -> float:
-    if value <= 0 and value == math.floor(value) or math.isinf(value):
+    if (value <= 0 and value == math.floor(value)) or math.isinf(value):
         return math.inf
     return math.lgamma(value)
 
@@ -199,7 +276,7 @@ def _zeta_array(s: float, q: np.ndarray) -> np.ndarray:
     while (low := y < 10).any():
         total = np.where(low, total + np.where(low, y, 1.0) ** -s, total)
         y = np.where(low, y + 1.0, y)
-    total = total + y ** (1 - s) / (s - 1) + 0.5 * y ** -s
+    total = total + y ** (1 - s) / (s - 1) + 0.5 * y**-s
     factor, power = s, y ** (-s - 1)
     bernoulli = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
     factorial = 2.0
@@ -228,7 +305,10 @@ def polygamma(n: int, input: Tensor) -> Tensor:
 
 
 def mvlgamma(input: Tensor, p: int) -> Tensor:
-    """Logarithm of the multivariate gamma function of dimension p. RuntimeError unless all elements exceed (p - 1) / 2."""
+    """Logarithm of the multivariate gamma function of dimension p.
+
+    RuntimeError unless all elements exceed (p - 1) / 2.
+    """
     if p < 1:
         raise RuntimeError("p has to be greater than or equal to 1")
     x = input if input.dtype.is_floating_point else input.to(dtypes.default_dtype())
@@ -347,7 +427,11 @@ def ndtri(x: Any) -> Any:
     for _ in range(6):
         area = 0.5 * erfc_array(-tail / math.sqrt(2))
         density = np.exp(-tail * tail / 2) / math.sqrt(2 * math.pi)
-        step = (np.log(np.where(area > 0, area, 1)) - np.log(np.where(wide > 0, wide, 1))) * area / np.where(density > 0, density, 1)
+        step = (
+            (np.log(np.where(area > 0, area, 1)) - np.log(np.where(wide > 0, wide, 1)))
+            * area
+            / np.where(density > 0, density, 1)
+        )
         tail = np.where((wide > 0) & (wide < 1e-3), tail - step, tail)
     return np.where((wide > 0) & (wide < 1e-3), tail, middle).astype(x.dtype)
 

@@ -11,22 +11,27 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.comparison import eq, isfinite, isnan, logical_and, logical_or
-from flambeau.ops.pointwise import constant_grad, mul, pow, rint, sub, where, zero_of
 from flambeau.ops.pointwise import abs as abs_
+from flambeau.ops.pointwise import constant_grad, mul, pow, rint, sub, where, zero_of
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements."""
     for position, t in enumerate((input, other)):
         if not isinstance(t, Tensor):
-            raise TypeError(f"equal(): argument '{'input' if position == 0 else 'other'}' (position {position + 1}) must be Tensor, not "
-                            f"{type(t).__name__}")
+            raise TypeError(
+                f"equal(): argument '{'input' if position == 0 else 'other'}' (position {position + 1}) must be "
+                f"Tensor, not "
+                f"{type(t).__name__}"
+            )
     if input._array.shape != other._array.shape:
         return False
     if input._array.dtype != other._array.dtype:
         raise RuntimeError(
-            f"Expected object of scalar type {scalar_name(input._array.dtype)} but got scalar type {scalar_name(other._array.dtype)} for "
-            "argument 'other'")
+            f"Expected object of scalar type {scalar_name(input._array.dtype)} but got scalar type "
+            f"{scalar_name(other._array.dtype)} for "
+            "argument 'other'"
+        )
     return bool(np.array_equal(input._array, other._array))
 
 
@@ -68,7 +73,9 @@ def _nan_to_num_vjp(grad: Tensor, x: Tensor) -> Any:
     return where(isfinite(x), grad, zero_of(grad))
 
 
-def nan_to_num(input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+def nan_to_num(
+    input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
     """nan replaced by `nan`, infinities by the given numbers or the type's largest and smallest."""
     if input.dtype in (dtypes.float16, dtypes.bfloat16):
         info = dtypes.finfo(input.dtype)
@@ -88,7 +95,7 @@ _round_decimals.vjp(x=lambda grad: constant_grad(grad))
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Rounded to the nearest integer, halves to even; or to `decimals` places, which may be negative."""
     if input.dtype.is_complex:
-        raise NotImplementedError("\"round_vml_cpu\" not implemented for '" + scalar_name(input._array.dtype) + "'")
+        raise NotImplementedError('"round_vml_cpu" not implemented for \'' + scalar_name(input._array.dtype) + "'")
     if decimals == 0:
         return rint(input)
     if input.dtype.category < dtypes.FLOAT:
@@ -121,7 +128,9 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
 _logaddexp = primitive("logaddexp", elementwise=True)(np.logaddexp)
 _logaddexp.vjp(x=lambda grad, x, out: mul(grad, sub(x, out).exp()), y=lambda grad, y, out: mul(grad, sub(y, out).exp()))
 _logaddexp2 = primitive("logaddexp2", elementwise=True)(np.logaddexp2)
-_logaddexp2.vjp(x=lambda grad, x, out: mul(grad, pow(2.0, sub(x, out))), y=lambda grad, y, out: mul(grad, pow(2.0, sub(y, out))))
+_logaddexp2.vjp(
+    x=lambda grad, x, out: mul(grad, pow(2.0, sub(x, out))), y=lambda grad, y, out: mul(grad, pow(2.0, sub(y, out)))
+)
 
 
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:

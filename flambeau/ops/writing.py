@@ -59,7 +59,8 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value._array.ndim:
             raise RuntimeError(
-                f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions.")
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."
+            )
         return copy_(self, value)
     array = self._array
     if isinstance(array, MetaArray):
@@ -85,8 +86,8 @@ def fill(input: Tensor, value: Any) -> Tensor:
     """A copy with one value everywhere; a tensor value gets the summed gradient."""
     if isinstance(value, Tensor):
         if value._array.ndim:
-            raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions.")
+            raise RuntimeError(
+                f"fill only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."
+            )
         return _copied(input, expand(value, input._array.shape))
     return _copied(input, expand(wrap(np.array(value)), input._array.shape))
-
-
