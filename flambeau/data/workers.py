@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+import warnings
 import weakref
 from collections import deque
 from multiprocessing import connection as connections
@@ -45,7 +46,10 @@ class MultiProcessIterator(LoaderIterator):
             here, there = self.context.Pipe(duplex=True)
             worker.main_ends.add(here)
             process = self.context.Process(target=worker.run, args=(there, task, number), daemon=True)
-            process.start()
+            with warnings.catch_warnings():
+                # Python 3.12 warns of threads at a fork: BLAS and OpenMP have some, and backends/threads.py minds them.
+                warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
+                process.start()
             there.close()
             self.processes.append(process)
             self.ends.append(here)
