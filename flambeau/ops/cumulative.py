@@ -149,6 +149,11 @@ def _logcumsumexp(x: Any, *, dim: int) -> Any:
 @_logcumsumexp.vjp
 def _logcumsumexp_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
     """exp(x_k) * sum over j >= k of grad_j / exp(out_j), in logarithms, positive and negative parts apart."""
+    if modes.grad:  # the logarithm of a part that is zero has no derivative: plainly, around the largest value
+        top = at_least_1d(x._array).max(axis=dim, keepdims=True, initial=-np.inf)
+        top = np.where(np.isfinite(top), top, 0).astype(x._array.dtype)
+        center = wrap(top if x._array.ndim else top.reshape(()))
+        return mul(exp(sub(x, center)), _backwards(_cumsum, mul(grad, exp(sub(center, out))), dim))
     lowest = wrap(np.array(-np.inf, grad._array.dtype))
 
     def part(sign: Tensor) -> Tensor:

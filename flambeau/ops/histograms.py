@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def _counts(points: np.ndarray, edges: list[np.ndarray], weights: Any, density: 
         inside &= (values >= edge[0]) & (values <= edge[-1])
         cells = cells * shape[i] + cell
     chosen = None if weights is None else weights[inside].astype(np.float64)
-    hist = np.bincount(cells[inside], chosen, int(np.prod(shape))).astype(points.dtype).reshape(shape)
+    hist = np.bincount(cells[inside], chosen, math.prod(shape)).astype(points.dtype).reshape(shape)
     if density:
         volume: Any = 1.0
         for i, edge in enumerate(edges):

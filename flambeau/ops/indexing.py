@@ -72,6 +72,13 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     elif kind is slice:
         if self._array.ndim and _plain_slice(index):
             return _cut(self, key=(index, ...))
+    elif kind is tuple:
+        op = _basic_op(index, self._array.ndim)
+        if op is not None:
+            try:
+                return op(self, key=index if ... in index else (*index, ...))
+            except IndexError as error:
+                raise dimension_error(error) from None
     elif kind is Tensor and self._array.ndim:
         array = index._array
         if array.ndim and array.dtype.kind == "i":
@@ -85,6 +92,26 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         return _mask_index(view, mask, dim=dim)
     dims, indices = index_arrays(view, advanced)
     return _index(view, *indices, dims=dims)
+
+
+def _basic_op(index: tuple[Any, ...], ndim: int) -> Any:
+    """The view op for a tuple of Python integers, plain slices and at most one Ellipsis; None for anything else."""
+    op = None
+    dots = 0
+    for item in index:
+        kind = type(item)
+        if kind is int:
+            op = _pick
+        elif kind is slice:
+            if not _plain_slice(item):
+                return None
+            if op is None or item != _ALL:
+                op = _cut
+        elif item is Ellipsis:
+            dots += 1
+        else:
+            return None
+    return op if dots < 2 and len(index) - dots <= ndim else None
 
 
 def _plain_slice(s: slice) -> bool:

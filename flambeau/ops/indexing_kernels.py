@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from typing import Any
 
@@ -104,7 +105,7 @@ def add_at(out: np.ndarray, dims: tuple[int, ...], indices: Any, values: Any) ->
         values = np.moveaxis(values, range(dims[0], dims[0] + len(shape)), range(len(shape)))
     sizes = moved.shape[: len(dims)]
     flat = flat_positions(indices, sizes)
-    rows = int(np.prod(sizes, dtype=np.int64))
+    rows = math.prod(sizes)
     inner = out.size // rows if rows else 0
     values = values.reshape(flat.size, inner) if values.size else values
     if not values.size:

@@ -16,7 +16,7 @@ from flambeau.ops.shape import _expand, _rejoin, _restack, reshape
 
 
 def _tensors(name: str, tensors: Any) -> list[Tensor]:
-    """The arguments of a joining function as a list. TypeError for anything but tensors, RuntimeError for none."""
+    """The arguments of a joining function as a list. TypeError for anything but tensors."""
     if isinstance(tensors, Tensor):
         raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     found = list(tensors)
@@ -29,10 +29,11 @@ def _tensors(name: str, tensors: Any) -> list[Tensor]:
 def promoted(tensors: list[Tensor]) -> list[Tensor]:
     """The tensors in their common type."""
     first = tensors[0]._array.dtype
-    if all(t._array.dtype == first for t in tensors):
-        return tensors
-    common = dtypes.result_of([t._array for t in tensors]).numpy
-    return [t if t._array.dtype == common else to_dtype(t, common) for t in tensors]
+    for t in tensors:
+        if t._array.dtype is not first and t._array.dtype != first:
+            common = dtypes.result_of([t._array for t in tensors]).numpy
+            return [t if t._array.dtype == common else to_dtype(t, common) for t in tensors]
+    return tensors
 
 
 def cat(tensors: Any, dim: int = 0) -> Tensor:
@@ -44,26 +45,32 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     if not found:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     found = promoted(found)
-    for position, t in enumerate(found):
-        if t._array.ndim == 0:
-            raise RuntimeError(f"zero-dimensional tensor (at position {position}) cannot be concatenated")
-    # A vector without elements fits everywhere: what scripts start accumulating from.
-    shape = next((t._array.shape for t in found if t._array.shape != (0,)), (0,))
-    dim = wrap_dim(dim, len(shape))
-    kept = [t for t in found if t._array.shape != (0,)]
-    if len(kept) < len(found):
+    shapes = [t._array.shape for t in found]
+    if () in shapes:
+        raise RuntimeError(f"zero-dimensional tensor (at position {shapes.index(())}) cannot be concatenated")
+    if (0,) in shapes:  # a vector without elements fits everywhere: what scripts start accumulating from
+        shape = next((s for s in shapes if s != (0,)), (0,))
+        dim = wrap_dim(dim, len(shape))
         nothing = (*shape[:dim], 0, *shape[dim + 1 :])
-        kept = [t if t._array.shape != (0,) else reshape(t, nothing) for t in found]
-    for position, t in enumerate(kept):
-        other = t._array.shape
+        found = [t if t._array.shape != (0,) else reshape(t, nothing) for t in found]
+    dim = wrap_dim(dim, found[0]._array.ndim)
+    try:
+        return _rejoin(*found, dim=dim)
+    except ValueError:
+        raise _misfit([t._array.shape for t in found], dim) from None
+
+
+def _misfit(shapes: list[Any], dim: int) -> RuntimeError:
+    """PyTorch's words for the first tensor that does not fit the first."""
+    shape = shapes[0]
+    for position, other in enumerate(shapes):
         if len(other) != len(shape):
-            raise RuntimeError(f"Tensors must have same number of dimensions: got {len(shape)} and {len(other)}")
+            return RuntimeError(f"Tensors must have same number of dimensions: got {len(shape)} and {len(other)}")
         for d, (n, m) in enumerate(zip(shape, other, strict=True)):
             if n != m and d != dim:
-                raise RuntimeError(
-                    f"Sizes of tensors must match except in dimension {dim}. Expected size {n} but got size {m} for tensor number "
-                    f"{position} in the list.")
-    return _rejoin(*kept, dim=dim)
+                return RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {n} but got size {m} for "
+                                    f"tensor number {position} in the list.")
+    return RuntimeError(f"cannot concatenate tensors of shapes {shapes}")
 
 
 def stack(tensors: Any, dim: int = 0) -> Tensor:

@@ -102,8 +102,10 @@ def _repeat_each(input: Tensor, repeats: Tensor, dim: int, output_size: int | No
     if counts.dtype not in (np.int64, np.int32):
         raise RuntimeError("repeats has to be Long or Int tensor")
     if counts.size != n:
-        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and "
-                           f"input.size({dim}) = {n}")
+        raise RuntimeError(
+            f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and "
+            f"input.size({dim}) = {n}"
+        )
     if counts.size and counts.min() < 0:
         raise RuntimeError("repeats can not be negative")
     if output_size is not None and output_size != counts.sum():
@@ -157,8 +159,9 @@ def _roll(x: Any, *, shifts: Any, dims: Any) -> Any:
     return np.roll(x, shifts, dims)
 
 
-_roll.vjp(x=lambda grad, shifts, dims: _roll(
-    grad, shifts=-shifts if dims is None else tuple(-s for s in shifts), dims=dims))
+_roll.vjp(
+    x=lambda grad, shifts, dims: _roll(grad, shifts=-shifts if dims is None else tuple(-s for s in shifts), dims=dims)
+)
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -172,9 +175,9 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
         return _roll(input, shifts=steps[0], dims=None)
     if len(steps) != len(along):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(steps)}, dims:{len(along)}")
-    along = tuple(wrap_dim(d, input._array.ndim) for d in along)
     if input._array.ndim == 0:
-        return _roll(input, shifts=0, dims=None)
+        raise IndexError(f"Dimension specified as {along[0]} but tensor has no dimensions")
+    along = tuple(wrap_dim(d, input._array.ndim) for d in along)
     return _roll(input, shifts=steps, dims=along)
 
 
@@ -241,12 +244,16 @@ def _triangle_indices(keep: Any, row: int, col: int, offset: int, dtype: Any, de
     return wrap(np.argwhere(keep(row, col, offset)).T.astype((dtype or dtypes.int64).numpy, order="C"))
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None, layout: Any = None) -> Tensor:
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None, layout: Any = None
+) -> Tensor:
     """Rows and columns of the lower triangle's elements, shape (2, N)."""
     return _triangle_indices(_lower, row, col, offset, dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None, layout: Any = None) -> Tensor:
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None, layout: Any = None
+) -> Tensor:
     """Rows and columns of the upper triangle's elements, shape (2, N)."""
     return _triangle_indices(_upper, row, col, offset, dtype, device)
 
@@ -315,8 +322,10 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
 def _replaced(input: Tensor, src: Tensor, replay: Any) -> Tensor:
     region = replay(input._array).shape
     if src._array.shape != region:
-        raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
-                           f"{list(region)}")
+        raise RuntimeError(
+            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
+            f"{list(region)}"
+        )
     return copy_slices(input, src, replay=replay)
 
 
@@ -326,11 +335,14 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     n = input._array.shape[dim]
     if not -n <= index < n:
         raise IndexError(
-            f"select(): index {index} out of range for tensor of size {list(input._array.shape)} at dimension {dim}")
+            f"select(): index {index} out of range for tensor of size {list(input._array.shape)} at dimension {dim}"
+        )
     return _replaced(input, src, lambda a: a[(slice(None),) * dim + (index, ...)])
 
 
-def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Tensor:
+def slice_scatter(
+    input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
     """A copy in which `start:end:step` along `dim` is `src`."""
     if step <= 0:
         raise RuntimeError("slice step must be positive")
@@ -342,8 +354,10 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     """A copy in which `input.diagonal(offset, dim1, dim2)` is `src`."""
     shape = diagonal(input.detach(), offset, dim1, dim2)._array.shape
     if src._array.shape != shape:
-        raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
-                           f"{list(shape)}")
+        raise RuntimeError(
+            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
+            f"{list(shape)}"
+        )
     ndim = input._array.ndim
     return copy_slices(input, src, replay=_diagonal_replay(offset, wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)))
 
@@ -355,15 +369,26 @@ def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, stora
     """
     shown = input.detach().as_strided(size, stride, storage_offset)
     if src._array.shape != shown._array.shape:
-        raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
-                           f"{list(shown._array.shape)}")
+        raise RuntimeError(
+            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
+            f"{list(shown._array.shape)}"
+        )
     start = shown.storage_offset() if storage_offset is None else storage_offset
-    return _as_strided_scatter(input, src, storage=storage_of(input), geometry=(strides_of(input), input.storage_offset()),
-                               size=tuple(size), stride=tuple(stride), offset=start)
+    return _as_strided_scatter(
+        input,
+        src,
+        storage=storage_of(input),
+        geometry=(strides_of(input), input.storage_offset()),
+        size=tuple(size),
+        stride=tuple(stride),
+        offset=start,
+    )
 
 
 @primitive("as_strided_scatter")
-def _as_strided_scatter(x: Any, source: Any, *, storage: Any, geometry: Any, size: Any, stride: Any, offset: int) -> Any:
+def _as_strided_scatter(
+    x: Any, source: Any, *, storage: Any, geometry: Any, size: Any, stride: Any, offset: int
+) -> Any:
     copied = storage.clone()
     kind = dtypes.from_numpy(x.dtype)
     as_strided_array(copied, kind, size, stride, offset)[...] = source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -44,7 +45,7 @@ def flatten(input: Tensor, start_dim: Any = 0, end_dim: Any = -1, out_dim: str |
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if start == end:
         return input
-    count = int(np.prod(shape[start : end + 1], dtype=np.int64))
+    count = math.prod(shape[start : end + 1])
     return reshape(input, (*shape[:start], count, *shape[end + 1 :]))
 
 
@@ -56,12 +57,13 @@ def unflatten(input: Tensor, dim: Any, sizes: Any) -> Tensor:
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
     n = shape[dim]
-    known = int(np.prod([s for s in sizes if s != -1], dtype=np.int64))
+    known = math.prod([s for s in sizes if s != -1])
     if sizes.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
     if (-1 in sizes and (known == 0 or n % known)) or (-1 not in sizes and known != n):
         raise RuntimeError(
-            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({n}) in the input tensor")
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({n}) in the input tensor"
+        )
     sizes = tuple(n // known if s == -1 else s for s in sizes)
     return view(input, (*shape[:dim], *sizes, *shape[dim + 1 :]))
 
@@ -92,7 +94,10 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 def sum_to_size(self: Tensor, *size: Any) -> Tensor:
-    """The sum over dimensions, so that broadcasting the result to this tensor's shape is possible. RuntimeError if it is not."""
+    """The sum over dimensions, so that broadcasting the result to this tensor's shape is possible.
+
+    RuntimeError if it is not.
+    """
     shape = as_sizes(size)
     have = self._array.shape
     trailing = have[len(have) - len(shape) :]
@@ -126,8 +131,10 @@ def broadcast_shapes(*shapes: Any) -> Size:
             shape = np.broadcast_shapes(shape, other)
         except ValueError:
             raise RuntimeError(
-                f"Shape mismatch: objects cannot be broadcast to a single shape: argument {position} has {other}, which does not "
-                f"fit {list(shape)}") from None
+                f"Shape mismatch: objects cannot be broadcast to a single shape: argument {position} has {other}, "
+                f"which does not "
+                f"fit {list(shape)}"
+            ) from None
     return Size(shape)
 
 
@@ -162,8 +169,10 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: Any = 0) -> tuple
     n = input._array.shape[dim]
     if isinstance(indices_or_sections, Tensor):
         if indices_or_sections._array.ndim > 1 or indices_or_sections._array.dtype != np.int64:
-            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional int64 "
-                               f"tensor, but got a tensor with {indices_or_sections._array.ndim} dims")
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional int64 "
+                f"tensor, but got a tensor with {indices_or_sections._array.ndim} dims"
+            )
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         sections = indices_or_sections
@@ -178,15 +187,23 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: Any = 0) -> tuple
 
 def _splitter(name: str, least: int, choose: Any) -> Any:
     def call(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+        if isinstance(indices_or_sections, str):
+            raise TypeError(
+                f"{name}() received an invalid combination of arguments - got (Tensor, str), but expected an int or a "
+                "tuple of ints"
+            )
         ndim = input._array.ndim
         if ndim < least:
             raise RuntimeError(
-                f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with {ndim} dimensions!")
+                f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with {ndim} dimensions!"
+            )
         dim = choose(ndim)
         n = input._array.shape[dim]
         if isinstance(indices_or_sections, int) and (indices_or_sections == 0 or n % indices_or_sections):
-            raise RuntimeError(f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {n} is not "
-                               f"divisible by the split_size {indices_or_sections}!")
+            raise RuntimeError(
+                f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {n} is not "
+                f"divisible by the split_size {indices_or_sections}!"
+            )
         return tensor_split(input, indices_or_sections, dim)
 
     call.__name__ = call.__qualname__ = name
@@ -213,9 +230,13 @@ def numpy_T(self: Tensor) -> Tensor:
     """`x.T`: the dimensions in reverse order, a view. Deprecated for anything but matrices."""
     ndim = self._array.ndim
     if ndim not in (0, 2):
-        warnings.warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw "
-                      "an error in a future release. Consider `x.mT` to transpose batches of matrices or "
-                      "`x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.", UserWarning, stacklevel=2)
+        warnings.warn(
+            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw "
+            "an error in a future release. Consider `x.mT` to transpose batches of matrices or "
+            "`x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
+            UserWarning,
+            stacklevel=2,
+        )
     return _permute(self, dims=tuple(range(ndim - 1, -1, -1)))
 
 
@@ -234,7 +255,9 @@ def matrix_H(self: Tensor) -> Tensor:
     """`x.H`: a matrix transposed and conjugated."""
     if self._array.ndim not in (0, 2):
         hint = " For batches of matrices, consider using tensor.mH" if self._array.ndim > 2 else ""
-        raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self._array.ndim}-D tensor.{hint}")
+        raise RuntimeError(
+            f"tensor.H is only supported on matrices (2-D tensors). Got {self._array.ndim}-D tensor.{hint}"
+        )
     return self if self._array.ndim == 0 else conj(transpose(self, 0, 1))
 
 
@@ -280,14 +303,17 @@ as_strided_ = _inplace_view(as_strided, "as_strided_")
 
 
 def resize_(self: Tensor, *size: Any, memory_format: Any = None) -> Tensor:
-    """Change the shape in place; the memory grows if it must, new elements are undefined. RuntimeError with requires_grad."""
+    """Change the shape in place; the memory grows if it must, new elements are undefined.
+
+    RuntimeError with requires_grad.
+    """
     if self._requires_grad:
         raise RuntimeError("cannot resize variables that require grad")
     shape = as_sizes(size)
     array = plain(self)
     if shape == array.shape:
         return self
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     storage = storage_of(self)
     offset = self.storage_offset()
     if (offset + count) * array.itemsize <= storage.nbytes():
@@ -317,9 +343,17 @@ def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = 
     elif isinstance(source, Tensor) and size is None:
         self._array, self._storage = plain(source), storage_of(source)
     else:
-        storage = source if isinstance(source, Storage) else source.untyped_storage() if isinstance(source, Tensor) else source.untyped()
+        storage = (
+            source
+            if isinstance(source, Storage)
+            else source.untyped_storage()
+            if isinstance(source, Tensor)
+            else source.untyped()
+        )
         shape = (storage.nbytes() // self._array.itemsize,) if size is None else tuple(size)
-        self._array = wrap_storage(storage, self.dtype, shape, contiguous_strides(shape) if stride is None else tuple(stride), storage_offset)._array
+        self._array = wrap_storage(
+            storage, self.dtype, shape, contiguous_strides(shape) if stride is None else tuple(stride), storage_offset
+        )._array
         self._storage = storage
     self._hidden = False
     bump(self)

@@ -25,9 +25,10 @@ def _check_types(name: str, x: Tensor, source: Tensor) -> None:
                            f"{scalar_name(source._array.dtype)}")
 
 
-def _within(x: Any, index: Any, dim: int) -> Any:
-    """The part of `x` that an index of smaller shape addresses: all of `dim`, the beginning of the others."""
-    return x[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))]
+def _coordinates(index: np.ndarray, dim: int) -> tuple[Any, ...]:
+    """The NumPy key of what an index addresses: itself along `dim`, its own coordinates elsewhere."""
+    rank = index.ndim
+    return tuple(index if d == dim else np.arange(n).reshape((-1,) + (1,) * (rank - d - 1)) for d, n in enumerate(index.shape))
 
 
 def _range_error(index: Any, dim: int, size: int) -> RuntimeError:
@@ -41,7 +42,7 @@ def _gather(x: Any, index: Any, *, dim: int) -> Any:
     source, where = at_least_1d(x), at_least_1d(index)
     if not where.size:
         return np.empty(index.shape, x.dtype)
-    return np.take_along_axis(_within(source, where, dim), where, dim).reshape(index.shape)
+    return source[_coordinates(where, dim)].reshape(index.shape)
 
 
 @_gather.vjp
@@ -74,7 +75,8 @@ def _check_gather(name: str, x: Tensor, dim: Any, index: Any, source: Tensor | N
         if any(n > m for n, m in zip(wanted, have, strict=True)):
             raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim} and "
                                f"to be no larger size than src {list(have)}")
-    if array.min() < 0 or array.max() >= shape[dim]:
+    # Read as unsigned, negative positions are the largest: one pass finds both kinds.
+    if array.view(np.uint64 if array.itemsize == 8 else np.uint32).max() >= shape[dim]:
         raise _range_error(array, dim, shape[dim])
     return dim
 
@@ -97,7 +99,7 @@ def _scatter(x: Any, index: Any, source: Any, *, dim: int) -> None:
     if not where.size:
         return
     values = source if source.ndim == 0 else source[tuple(slice(n) for n in where.shape)]
-    np.put_along_axis(_within(target, where, dim), where.astype(np.int64, copy=False), values, dim)
+    target[_coordinates(where, dim)] = values
 
 
 @_scatter.vjp

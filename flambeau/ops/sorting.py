@@ -80,7 +80,7 @@ def _topk(x: Any, *, k: int, dim: int, largest: bool) -> Any:
     flat = at_least_1d(x)
     values = np.moveaxis(comparable(flat), dim, -1)
     n = values.shape[-1]
-    if k < n // 4:
+    if n > 128 and k < n // 4:
         chosen = np.argpartition(values, n - k if largest else k - 1, axis=-1) if k else np.empty((*values.shape[:-1], 0), int)
         chosen = chosen[..., n - k :] if largest else chosen[..., :k]
         order = sort_positions(np.take_along_axis(values, chosen, -1), chosen.ndim - 1, largest)
