@@ -59,12 +59,13 @@ def normalize_over(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -
     return out.astype(x.dtype, copy=False), mean, var
 
 
-def normalize_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float,
-                       affine: Any) -> Any:
+def normalize_backward(
+    upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
+) -> Any:
     """(gradient of x, of weight, of bias); the last two have the shape `affine`, or are empty if that is None."""
     scale = 1 / np.sqrt(var + var.dtype.type(eps))
     unit = widened(x) - mean
-    unit *= scale                                                       # x hat
+    unit *= scale  # x hat
     wide = widened(upstream)
     scaled = wide if weight is None else wide * widened(weight)
     dx = scaled - scaled.mean(axes, keepdims=True)
@@ -115,7 +116,8 @@ def declare(name: str) -> Any:
     def vjp(grad: Any, x: Tensor, weight: Any, bias: Any, out1: Tensor, out2: Tensor, axes: Sizes, eps: float) -> Any:
         affine = next((t._array.shape for t in (weight, bias) if t is not None), None)
         dx, dweight, dbias = hide(
-            backward(grad[0], x, weight, out1.detach(), out2.detach(), axes=axes, eps=eps, affine=affine), grad[0])
+            backward(grad[0], x, weight, out1.detach(), out2.detach(), axes=axes, eps=eps, affine=affine), grad[0]
+        )
         return dx, None if weight is None else dweight, None if bias is None else dbias
 
     backward.vjp(second_derivative)
@@ -159,25 +161,29 @@ def onednn_batch_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float
 
 
 @accelerated(native_batch_norm_backward, when=over_batch)
-def onednn_batch_norm_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float,
-                               affine: Any) -> Any:
+def onednn_batch_norm_backward(
+    upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
+) -> Any:
     found = onednn(".normalization").batch_norm_backward(
-        upstream, x, flat(weight), flat(mean), flat(var), eps, shift=affine is not None)
+        upstream, x, flat(weight), flat(mean), flat(var), eps, shift=affine is not None
+    )
     return with_shapes(found, affine)
 
 
 @accelerated(native_layer_norm)
 def onednn_layer_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
     out, mean, var = onednn(".normalization").layer_norm(x, len(axes), weight, bias, eps)
-    shape = (*x.shape[:axes[0]], *(1,) * len(axes))
+    shape = (*x.shape[: axes[0]], *(1,) * len(axes))
     return out, mean.reshape(shape), var.reshape(shape)
 
 
 @accelerated(native_layer_norm_backward)
-def onednn_layer_norm_backward(upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float,
-                               affine: Any) -> Any:
+def onednn_layer_norm_backward(
+    upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
+) -> Any:
     found = onednn(".normalization").layer_norm_backward(
-        upstream, x, len(axes), weight, mean, var, eps, shift=affine is not None)
+        upstream, x, len(axes), weight, mean, var, eps, shift=affine is not None
+    )
     return with_shapes(found, affine)
 
 
@@ -219,8 +225,9 @@ def as_channels(t: Any, ndim: int) -> Any:
     return None if t is None else t.reshape(1, -1, *(1,) * (ndim - 2))
 
 
-def move_statistics(running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int,
-                    momentum: float) -> None:
+def move_statistics(
+    running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int, momentum: float
+) -> None:
     """Move running statistics towards those of a batch; the variance is recorded unbiased."""
     for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
         if running is not None:
@@ -251,18 +258,29 @@ def untouched(input: Tensor, weight: Any, bias: Any) -> Tensor:
     return out
 
 
-def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Each channel with mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe & Szegedy 2015).
 
     Shapes: (N, C, ...), all else (C,) -> the input's. In training the batch's own statistics are used, and the running
     ones move by `momentum`; otherwise the running ones are used.
     Raises: ValueError for a batch with one value per channel in training; RuntimeError when channels do not fit.
     """
+    if training and eps <= 0:
+        raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     if isinstance(input, Tensor) and input._array.size == 0:
         return untouched(input, weight, bias)
     channels = check_channels(
-        "batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+        "batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError("batch_norm: expected running_mean and running_var to be defined when training=False")
@@ -273,15 +291,23 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     axes = (0, *range(2, x.ndim))
     out, mean, var = native_batch_norm(
-        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=axes, eps=eps)
+        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=axes, eps=eps
+    )
     if running_mean is not None or running_var is not None:
         move_statistics(running_mean, running_var, mean._array.reshape(-1), var._array.reshape(-1), count, momentum)
     return hide(out, input)
 
 
-def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
-                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
-                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Each channel of each sample with mean 0 and variance 1 over its positions.
 
     Shapes: (N, C, ...), all else (C,). Running statistics, if given, move towards the mean over the samples; with
@@ -299,7 +325,8 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
     if count == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     out, mean, var = native_batch_norm(
-        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=tuple(range(2, x.ndim)), eps=eps)
+        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=tuple(range(2, x.ndim)), eps=eps
+    )
     if running_mean is not None or running_var is not None:
         over_samples = [s._array.reshape(x.shape[:2]).mean(0) for s in (mean, var)]
         move_statistics(running_mean, running_var, *over_samples, count, momentum)
@@ -322,7 +349,7 @@ def trailing(op: str, input: Any, normalized_shape: Any, **parameters: Any) -> S
             raise RuntimeError(
                 f"{op}: expected {name} of shape {list(shape)}, the normalized_shape, got {list(t.shape)}"
             )
-    if x.shape[x.ndim - len(shape):] != shape or x.ndim < len(shape):
+    if x.shape[x.ndim - len(shape) :] != shape or x.ndim < len(shape):
         wanted = ", ".join(map(str, shape))
         raise RuntimeError(
             f"{op}: given normalized_shape={list(shape)}, expected input with shape [*, {wanted}], but got input of "
@@ -331,8 +358,9 @@ def trailing(op: str, input: Any, normalized_shape: Any, **parameters: Any) -> S
     return shape
 
 
-def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
-               eps: float = 1e-5) -> Tensor:
+def layer_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """Mean 0 and variance 1 over the last dimensions, then scaled and shifted per element (Ba, Kiros & Hinton 2016).
 
     Shapes: (..., *normalized_shape), weight and bias of normalized_shape -> the input's. Dtypes: floats.
@@ -350,8 +378,9 @@ def check_floating(op: str, input: Tensor) -> None:
         raise NotImplementedError(f"{op}: not implemented for {input.dtype}")
 
 
-def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
-               eps: float = 1e-5) -> Tensor:
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """Mean 0 and variance 1 over each group of channels of each sample (Wu & He 2018).
 
     Shapes: (N, C, ...), weight and bias (C,) -> the input's. Raises: RuntimeError unless `num_groups` divides C.
@@ -398,7 +427,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     if input._array.size == 0:
         return input
     shape = input.shape
-    squares = (input * input).unsqueeze(1)                              # (N, 1, C, L...)
+    squares = (input * input).unsqueeze(1)  # (N, 1, C, L...)
     before, after = size // 2, (size - 1) // 2
     if input.ndim == 3:
         means = avg_pool2d(pad(squares, (0, 0, before, after)), (size, 1), stride=1)
@@ -411,27 +440,55 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 # ---- under the names of `flambeau.*`, where arguments come in another order ----------------------
 
 
-def raw_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
-                   running_var: Tensor | None, training: bool, momentum: float, eps: float,
-                   cudnn_enabled: bool = False) -> Tensor:
+def raw_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> Tensor:
     """`nn.functional.batch_norm` with weight and bias first; `cudnn_enabled` is ignored."""
     return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def raw_instance_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
-                      running_var: Tensor | None, use_input_stats: bool, momentum: float, eps: float,
-                      cudnn_enabled: bool = False) -> Tensor:
+def raw_instance_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> Tensor:
     """`nn.functional.instance_norm` with weight and bias first; `cudnn_enabled` is ignored."""
     return instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
-def raw_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
-                   eps: float = 1e-5, cudnn_enable: bool = True) -> Tensor:
+def raw_layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
     """`nn.functional.layer_norm`; `cudnn_enable` is ignored."""
     return layer_norm(input, normalized_shape, weight, bias, eps)
 
 
-def raw_group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
-                   eps: float = 1e-5, cudnn_enabled: bool = True) -> Tensor:
+def raw_group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
     """`nn.functional.group_norm`; `cudnn_enabled` is ignored."""
     return group_norm(input, num_groups, weight, bias, eps)

@@ -144,7 +144,10 @@ class ParametrizationList(ModuleList):
 
 def _deepcopy(self: Module, memo: dict) -> Module:
     if id(self) not in memo:
-        memo[id(self)] = replica = type(self).__new__(type(self))
+        # A class of its own for the copy too: removing a parametrization from one must not reach the other.
+        body = {name: value for name, value in vars(type(self)).items() if name not in ("__dict__", "__weakref__")}
+        cls = type(type(self).__name__, type(self).__bases__, body)
+        memo[id(self)] = replica = cls.__new__(cls)
         replica.__dict__.update(deepcopy(self.__dict__, memo))
     return memo[id(self)]
 
