@@ -285,6 +285,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     """beta * input + alpha * mat1 @ mat2; bfloat16 is rounded once."""
     if input._array.dtype in dtypes.NARROW_FLOATS and input.dtype is mat1.dtype is mat2.dtype:
         # PyTorch's kernel is made of fused multiply-adds in float32: float64 comes closest to their rounding.
+        beta, alpha = float(np.float32(beta)), float(np.float32(alpha))
         wide = _checked(input.double(), mm(mat1.double(), mat2.double()), beta, alpha)
         return wide.float().to(input.dtype)
     return _checked(input, mm(mat1, mat2), beta, alpha)

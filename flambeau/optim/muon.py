@@ -69,13 +69,15 @@ class Muon(Algorithm):
         return {"momentum_buffer": zeros_like(param)}
 
     def update(self, group: dict[str, Any]) -> None:
-        lr, momentum, nesterov = number(group["lr"]), group["momentum"], group["nesterov"]
+        lr, momentum, nesterov = group["lr"], group["momentum"], group["nesterov"]
         for param, grad, state in self.slots(group):
             velocity = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             direction = grad.lerp(velocity, momentum) if nesterov else velocity
             direction = orthogonal(direction, group["ns_coefficients"], group["ns_steps"], group["eps"])
             param.mul_(1 - lr * group["weight_decay"])
-            param.add_(direction.to(param.dtype), alpha=-lr * _shape_factor(group["adjust_lr_fn"], *param.shape))
+            param.add_(
+                direction.to(param.dtype), alpha=-number(lr * _shape_factor(group["adjust_lr_fn"], *param.shape))
+            )
 
 
 def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

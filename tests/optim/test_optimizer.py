@@ -92,7 +92,7 @@ def test_options_out_of_range():
     for algorithm in ALGORITHMS:
         with pytest.raises(ValueError, match=r"earning rate.*-1"):
             algorithm(params, lr=-1.0)
-    with pytest.raises(ValueError, match="index 1: 1.0"):
+    with pytest.raises(ValueError, match=r"index 1: 1\.0"):
         optim.Adam(params, betas=(0.9, 1.0))
     with pytest.raises(ValueError, match="Nesterov"):
         optim.SGD(params, lr=0.1, nesterov=True)
