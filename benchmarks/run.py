@@ -22,6 +22,7 @@ from workloads import WORKLOADS
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # an import is timed as the second one of an installed package
 
 
 class Worker:
