@@ -77,7 +77,8 @@ def batched_call(rank: int, input: Tensor, function: Any) -> Any:
     """`function` of the input with a batch dimension, which is taken away again if there was none."""
     if input._array.ndim == rank + 2:
         return hide(function(input), input)
-    out = function(input.unsqueeze(0))
+    batch = input.unsqueeze(0)
+    out = hide(function(batch), batch)
     return tuple(o.squeeze(0) for o in out) if isinstance(out, tuple) else out.squeeze(0)
 
 
@@ -245,6 +246,8 @@ def adaptive_arguments(op: str, rank: int, input: Any, output_size: Any) -> Size
     if not isinstance(input, Tensor):
         raise TypeError(f"{op}(): argument 'input' must be Tensor, not {type(input).__name__}")
     x = input._array
+    if rank > 1 and isinstance(output_size, (tuple, list)) and x.ndim <= len(output_size):
+        raise ValueError(f"{op}: input dimension should be at least {len(output_size) + 1}, got input {shape_text(x)}")
     if x.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(f"{op}: expected {rank + 1}D or {rank + 2}D input, got input {shape_text(x)}")
     if any(n == 0 for n in x.shape[-rank - 1:]):
