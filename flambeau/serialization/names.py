@@ -11,7 +11,6 @@ from typing import Any
 
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
-from flambeau.core.storage import Storage
 from flambeau.core.tensor import Size, Tensor
 from flambeau.serialization import rebuild
 
@@ -42,6 +41,7 @@ SAFE: dict[tuple[str, str], Any] = {
     ("torch", "Size"): Size,
     ("torch", "Tensor"): Tensor,
     ("torch", "device"): devices.device,
+    ("torch.serialization", "_get_layout"): rebuild.layout_by_name,
     ("torch.storage", "UntypedStorage"): UNTYPED,
     ("torch._tensor", "_rebuild_from_type_v2"): rebuild.rebuild_from_type_v2,
     ("torch._utils", "_rebuild_tensor"): rebuild.rebuild_tensor,
@@ -54,19 +54,29 @@ SAFE: dict[tuple[str, str], Any] = {
     **{("torch", kind.name): kind for kind in STORAGE_TYPES.values()},
     **{("torch", d.name): d for d in dtypes.ALL},
 }
-# Objects that are written under another name than their own. Keyed by identity: not all of them can be hashed.
-_WRITTEN = {id(value): name for name, value in SAFE.items()}
-_WRITTEN[id(Storage)] = ("torch.storage", "UntypedStorage")
-
-# Where PyTorch keeps what flambeau keeps elsewhere; the longest matching prefix counts.
-_MODULES = {
-    "flambeau.nn.layers": "torch.nn.modules",
-    "flambeau.nn.module": "torch.nn.modules.module",
-    "flambeau.nn.parameter": "torch.nn.parameter",
-    "flambeau.data": "torch.utils.data",
-    "flambeau.core.random": "torch._C",
-    "flambeau": "torch",
+# Only for files that are trusted (`weights_only=False`).
+TRUSTED: dict[tuple[str, str], Any] = {
+    ("torch._C", "Generator"): rebuild.rebuild_generator,
+    ("torch.torch_version", "TorchVersion"): str,
 }
+# Objects that are written under another name than their own. Keyed by identity: not all of them can be hashed.
+_WRITTEN = {id(value): name for name, value in {**SAFE, **TRUSTED}.items() if value is not str}
+
+# Where PyTorch keeps what flambeau keeps elsewhere: the longest prefix counts, what follows it is kept unless it ends
+# with a star.
+_MODULES = {
+    "flambeau": "torch",
+    "flambeau.data": "torch.utils.data",
+    "flambeau.data.collate": "torch.utils.data._utils.collate",
+    "flambeau.data.worker": "torch.utils.data._utils.worker",
+    "flambeau.nn.layers": "torch.nn.modules",
+    "flambeau.nn.layers.attention": "torch.nn.modules.activation",
+    "flambeau.nn.module": "torch.nn.modules.module",
+    "flambeau.optim.adafactor": "torch.optim",
+    "flambeau.optim.lr_scheduler": "torch.optim.lr_scheduler*",
+    "flambeau.optim.muon": "torch.optim",
+}
+_FUNCTIONS = ("flambeau.ops.", "flambeau.core.inplace")     # modules whose functions are public elsewhere
 
 
 def written_name(obj: Any, module: str, name: str) -> tuple[str, str]:
@@ -77,21 +87,29 @@ def written_name(obj: Any, module: str, name: str) -> tuple[str, str]:
     parts = module.split(".")
     if parts[0] != "flambeau":
         return module, name
+    if name == "DistributedSampler":
+        return "torch.utils.data.distributed", name
+    if module.startswith(_FUNCTIONS):
+        functional = importlib.import_module("flambeau.nn.functional")
+        return ("torch.nn.functional" if hasattr(functional, name) else "torch"), name
     for length in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:length])
-        if prefix in _MODULES:
-            return ".".join([_MODULES[prefix], *parts[length:]]), name
+        place = _MODULES.get(".".join(parts[:length]))
+        if place is not None:
+            rest = [] if place.endswith("*") else parts[length:]
+            return ".".join([place.rstrip("*"), *rest]), name
     return module, name
 
 
 def find(module: str, name: str) -> Any:
     """Our object for a name of PyTorch. AttributeError when flambeau has none."""
-    known = SAFE.get((module, name))
+    known = SAFE.get((module, name)) or TRUSTED.get((module, name))
     if known is not None:
         return known
+    if (module, name) == ("torch._C", "_VariableFunctionsClass"):
+        return importlib.import_module("flambeau")      # PyTorch names its functions as attributes of this class
+    if module == "torch._C._nn":
+        module = "torch.nn.functional"
     parts = module.split(".")
-    if (module, name) == ("torch.nn.parameter", "Parameter"):
-        return importlib.import_module("flambeau.nn").Parameter
     # The module of the same name, then the packages around it, which export the public names.
     for length in range(len(parts), 0, -1):
         place = ".".join(["flambeau", *parts[1:length]])

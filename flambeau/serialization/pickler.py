@@ -8,9 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.core.device import CPU
 from flambeau.core.dtype import dtype
+from flambeau.core.layout import layout
+from flambeau.core.random import Generator
 from flambeau.core.storage import Storage, TypedStorage
-from flambeau.core.tensor import Tensor, strides_of
+from flambeau.core.tensor import Tensor, strides_of, wrap
 from flambeau.serialization import rebuild
 from flambeau.serialization.names import STORAGE_TYPE_OF, UNTYPED, StorageType, written_name
 
@@ -67,6 +70,10 @@ def make_pickler(module: Any, file: Any, protocol: int, table: StorageTable, leg
                 return reduce_tensor(obj, table)
             if isinstance(obj, (dtype, StorageType)):
                 return obj.name
+            if isinstance(obj, layout):
+                return rebuild.layout_by_name, (repr(obj),)
+            if isinstance(obj, Generator):
+                return rebuild.rebuild_generator, (CPU,), (obj.initial_seed(), None, wrap(obj.state_bytes()))
             return NotImplemented
 
         def save_global(self, obj: Any, name: str | None = None) -> None:

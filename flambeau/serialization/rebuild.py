@@ -8,6 +8,8 @@ from typing import Any
 
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
+from flambeau.core.layout import layout, strided
+from flambeau.core.random import Generator
 from flambeau.core.storage import TypedStorage
 from flambeau.core.tensor import Tensor, wrap, wrap_storage
 from flambeau.ops.creation import tensor
@@ -88,6 +90,28 @@ def rebuild_from_type_v2(function: Callable, kind: type, arguments: tuple, state
     if type(made) is not kind:
         made.__class__ = kind
     return set_state(made, state)
+
+
+def layout_by_name(name: str) -> layout:
+    """The layout called "torch.strided"; RuntimeError for one that flambeau does not have."""
+    if name != "torch.strided":
+        raise RuntimeError(f"the file needs the layout {name}, which flambeau does not have")
+    return strided
+
+
+class _ArrivingGenerator(Generator):
+    """A generator between its making and the arrival of its state."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        self.__class__ = Generator  # type: ignore[assignment]
+        self.load_bytes(state[2].numpy())
+
+
+def rebuild_generator(where: Any) -> Generator:
+    """A generator whose state (seed, offset, bytes) follows in the file."""
+    return _ArrivingGenerator(where)
 
 
 def set_state(made: Any, state: Any) -> Any:

@@ -118,6 +118,11 @@ class RNNBase(Module):
     def flatten_parameters(self) -> None:
         """Does nothing: it arranges memory for cuDNN."""
 
+    def __getstate__(self) -> dict:
+        names = [name for layer in self._all_weights for name in layer]     # for PyTorch, which reads such files
+        return {**super().__getstate__(), "_flat_weights_names": names,
+                "_flat_weights": [getattr(self, name, None) for name in names]}
+
     def __setstate__(self, state: dict) -> None:
         # PyTorch keeps the weights twice; here they follow from the names.
         state = {key: value for key, value in state.items()
