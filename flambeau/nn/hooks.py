@@ -22,6 +22,8 @@ __all__ = ["RemovableHandle", "register_module_backward_hook", "register_module_
 class RemovableHandle:
     """Removes a hook again: `handle.remove()`, or leave `with handle:`."""
 
+    __module__ = "flambeau.utils.hooks"                                 # where PyTorch's files look for it
+
     _ids = itertools.count()
 
     def __init__(self, hooks_dict: Any, *, extra_dict: Any = None) -> None:

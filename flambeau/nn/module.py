@@ -26,7 +26,7 @@ from flambeau.nn.hooks import (
     register_module_parameter_registration_hook,
 )
 from flambeau.nn.parameter import Buffer, Parameter, is_lazy
-from flambeau.nn.state import StateDictMixin
+from flambeau.nn.state import StateDictMixin, _IncompatibleKeys, _WrappedHook  # noqa: F401 (pickles name them here)
 
 __all__ = ["Module", "register_module_backward_hook", "register_module_buffer_registration_hook",
            "register_module_forward_hook", "register_module_forward_pre_hook", "register_module_full_backward_hook",

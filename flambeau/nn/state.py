@@ -32,6 +32,8 @@ class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpec
 class _WrappedHook:
     """A load hook, with the module it belongs to in front of its arguments if asked for."""
 
+    __module__ = "flambeau.nn.module"                                   # where PyTorch's files look for it
+
     def __init__(self, hook: Callable, module: Any = None) -> None:
         self.hook = hook
         self.with_module = module is not None

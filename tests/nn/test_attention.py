@@ -101,3 +101,15 @@ def test_decoder_never_looks_ahead():
         model(torch.randn(1, 3, 5), tgt)
     with pytest.raises(RuntimeError, match="batch number of src and tgt must be equal"):
         model(torch.randn(2, 3, 4), tgt)
+
+
+def test_encoder_leaves_zeros_for_padding_where_pytorch_computes_without_it():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    stack, x = nn.TransformerEncoder(layer, 1).eval(), torch.randn(2, 3, 4)
+    padding = torch.tensor([[False, False, True], [False, True, True]])
+    with torch.no_grad():
+        out = stack(x, src_key_padding_mask=padding)
+        assert not out[padding].any() and out[~padding].all()
+        assert stack(x, src_key_padding_mask=~padding).all()            # not at the end: computed with a mask
+    assert stack(x, src_key_padding_mask=padding).all()                 # with gradients too

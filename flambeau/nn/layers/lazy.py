@@ -47,8 +47,7 @@ class LazyModuleMixin:
         """Is there a parameter or buffer without a shape?"""
         return any(is_lazy(tensor) for registry in (self._parameters, self._buffers) for tensor in registry.values())
 
-    @staticmethod
-    def _infer_parameters(module: Any, args: tuple, kwargs: dict | None = None) -> None:
+    def _infer_parameters(self, module: Any, args: tuple, kwargs: dict | None = None) -> None:
         module.initialize_parameters(*args, **(kwargs or {}))
         if module.has_uninitialized_params():
             raise RuntimeError(f"module {module._get_name()} has not been fully initialized")

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.core.dtype import bool as bool_
+from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 from flambeau.nn import functional as F
 from flambeau.nn import init
@@ -191,7 +193,23 @@ class TransformerEncoder(Module):
         for layer in self.layers:
             output = layer(output, src_mask=mask, is_causal=bool(is_causal),
                            src_key_padding_mask=src_key_padding_mask)
+        if mask is None and src_key_padding_mask is not None:
+            padding = src_key_padding_mask if src_key_padding_mask.dtype is bool_ else src_key_padding_mask != 0
+            if self._drops_padding(src, padding):
+                output = output.masked_fill(padding.unsqueeze(-1), 0.0)
         return output if self.norm is None else self.norm(output)
+
+    def _drops_padding(self, src: Tensor, padding: Tensor) -> bool:
+        """Whether PyTorch would compute without the padding (as a nested tensor), which leaves zeros in its place.
+
+        It does so in evaluation mode without gradients, if the padding is at the end of every sequence.
+        """
+        layer = self.layers[0]
+        if not self.use_nested_tensor or layer.training or src.dim() != 3:
+            return False
+        if modes.grad and (src.requires_grad or any(p.requires_grad for p in layer.parameters())):
+            return False
+        return not (padding[:, :-1] & ~padding[:, 1:]).any()
 
 
 class TransformerDecoder(Module):
