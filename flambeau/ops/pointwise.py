@@ -437,9 +437,9 @@ def where(condition: Tensor, x: Any, y: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else wrap(np.array(x, common))
     y = y if isinstance(y, Tensor) else wrap(np.array(y, common))
     if x._array.dtype != common:
-        x = _cast(x, common)
+        x = _cast(x, dtype=common)
     if y._array.dtype != common:
-        y = _cast(y, common)
+        y = _cast(y, dtype=common)
     try:
         return where_arrays(condition, x, y)
     except ValueError as error:
