@@ -24,7 +24,7 @@ def save(obj: Any, f: Any, pickle_module: Any = pickle, pickle_protocol: int = 2
     A file given by path is replaced in one step when everything is written, so an interruption leaves the old one.
     RuntimeError when the folder does not exist, TypeError or PicklingError for what cannot be pickled.
     """
-    with _written(f) as (file, folder):
+    with written(f) as (file, folder):
         if _use_new_zipfile_serialization:
             torch_zip.save(obj, file, folder, pickle_module, pickle_protocol, not _disable_byteorder_record)
         else:
@@ -32,7 +32,7 @@ def save(obj: Any, f: Any, pickle_module: Any = pickle, pickle_protocol: int = 2
 
 
 @contextlib.contextmanager
-def _written(f: Any) -> Iterator[tuple[Any, str]]:
+def written(f: Any) -> Iterator[tuple[Any, str]]:
     """The file to write to, and the name of the folder inside an archive."""
     if not isinstance(f, (str, os.PathLike)):
         if not hasattr(f, "write"):

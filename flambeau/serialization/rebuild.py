@@ -37,6 +37,8 @@ def _over(storage: Any, dtype: dtypes.dtype, offset: int, size: Any, stride: Any
     if not all(type(n) is int for n in (offset, *size, *stride)):
         raise RuntimeError(f"a tensor in the file has sizes {size}, strides {stride}, offset {offset}: not integers")
     if isinstance(storage, MetaStorage):
+        if min((offset, *size, *stride)) < 0 or len(size) != len(stride):
+            raise RuntimeError(f"a tensor in the file has sizes {size}, strides {stride}, offset {offset}")
         reach = 0 if 0 in size else offset + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if reach * dtype.itemsize > storage.nbytes():
             raise RuntimeError(f"a tensor in the file of sizes {size} and strides {stride} reaches outside its storage")
