@@ -85,6 +85,7 @@ newaxis = None
 
 # Public modules that are imported when first used.
 _LAZY = (
+    "return_types",
     "nn",
     "optim",
     "utils",
