@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,40 @@ def set_num_threads(count: int) -> None:
         setter(count)
 
 
+def parallel(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Results of the tasks, run side by side, each on a thread where native code does not divide its work further.
+
+    For long tasks in C that release the interpreter's lock: one meeting point at the end, where OpenMP would have one
+    per native call. A single task, and tasks of such a task, run in place.
+    """
+    if len(tasks) == 1 or getattr(_local, "alone", False):
+        return [task() for task in tasks]
+    return list(_workers().map(lambda task: task(), tasks))
+
+
+def _workers() -> Any:
+    """The pool behind `parallel`, made anew when the count changes."""
+    found = _libraries.get("workers")
+    if found is None or found[0] != generation:
+        from concurrent.futures import ThreadPoolExecutor
+
+        if found is not None:
+            found[1].shutdown(wait=False)
+        pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="flambeau", initializer=_work_alone)
+        found = _libraries["workers"] = (generation, pool)
+    return found[1]
+
+
+def _work_alone() -> None:
+    _local.alone = True
+    openmp = _openmp()
+    if openmp is not None:
+        openmp.omp_set_num_threads(1)
+
+
 def stale() -> bool:
     """Whether this thread has yet to be told the number of OpenMP threads."""
-    return getattr(_local, "generation", 0) != generation
+    return getattr(_local, "generation", 0) != generation and not getattr(_local, "alone", False)
 
 
 def apply() -> None:
@@ -106,6 +138,7 @@ def _after_fork() -> None:
     global _count, generation
     _count = 1
     generation += 1
+    _libraries.pop("workers", None)  # its threads stayed behind in the parent
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -58,6 +59,20 @@ def test_set_num_threads():
             threads.set_num_threads(0)
         with pytest.raises(TypeError, match="str"):
             threads.set_num_threads("2")
+    finally:
+        threads.set_num_threads(before)
+
+
+def test_parallel_tasks_run_on_threads_of_their_own_and_nest():
+    before = threads.get_num_threads()
+    try:
+        threads.set_num_threads(2)
+        names = threads.parallel([lambda: threading.current_thread().name] * 2)
+        assert all(name.startswith("flambeau") for name in names)
+        assert threads.parallel([lambda: threading.current_thread() is threading.main_thread()]) == [True]
+        assert threads.parallel([lambda: threads.parallel([lambda: 7, lambda: 8])] * 2) == [[7, 8], [7, 8]]
+        with pytest.raises(ZeroDivisionError):
+            threads.parallel([lambda: 1 / 0, lambda: 1])
     finally:
         threads.set_num_threads(before)
 

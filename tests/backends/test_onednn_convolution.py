@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flambeau.backends import onednn
+from flambeau.backends.onednn import weight_gradient
 from flambeau.backends.onednn.weights import _copies
 from tests.backends.reference import close, convolution, convolution_gradients, noise
 
@@ -19,6 +20,7 @@ GEOMETRIES = [  # channels, outputs, groups, kernel, stride, padding, dilation
     (16, 16, 16, 3, 1, (1, 1), 1),
     (1, 1, 1, 3, 1, (2, 1), 2),
     (7, 5, 1, 5, 3, (2, 2), 1),
+    (32, 64, 1, 3, 1, (1, 1), 1),
 ]
 
 
@@ -116,3 +118,21 @@ def test_many_threads_share_primitives(rng):
         results = list(pool.map(lambda x: onednn.conv_forward(x, w, None, *arguments), images))
     for x, y in zip(images, results):
         close(y, convolution(x, w, None, *arguments))
+
+
+@pytest.mark.parametrize("size, kernel, padding, dilation", [
+    ((20, 9), (3, 3), ((1, 1), (1, 1)), (1, 1)),       # one image at a time
+    ((6, 5), (3, 2), ((2, 0), (0, 3)), (1, 1)),        # several
+    ((12, 14), (2, 3), ((0, 1), (4, 4)), (3, 2)),
+    ((5, 4), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    ((3, 2), (1, 3), ((0, 0), (4, 4)), (1, 1)),        # columns that lie in the padding altogether
+])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weight_gradient_by_products(rng, monkeypatch, size, kernel, padding, dilation, channels_last):
+    monkeypatch.setattr(weight_gradient, "_COLUMN_BYTES", 3 << 14)     # so that an image falls into several blocks
+    x, w = noise(rng, 7, 40, *size, channels_last=channels_last), noise(rng, 33, 40, *kernel)
+    arguments = ((1, 1), padding, dilation, 1)
+    grad = noise(rng, *convolution(x, w, None, *arguments).shape, channels_last=not channels_last)
+    _, to_w, to_bias = convolution_gradients(grad, x, w, *arguments)
+    close(weight_gradient.weight_gradient(grad, x, w.shape, padding, dilation), to_w)
+    close(weight_gradient.channel_sum(grad, not channels_last), to_bias)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.backends.onednn import library as lib
+from flambeau.backends.onednn import weight_gradient
 from flambeau.backends.onednn.memory import described, empty, free_choice, ordered, pointer, strided
 from flambeau.backends.onednn.primitive import Cache, Converter, Primitive, Unsupported, Workspace
 from flambeau.backends.onednn.weights import packed
@@ -150,8 +151,12 @@ def conv_backward_weight(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, stride
     """The gradients of `conv_forward` in its weight, of shape `w_shape`, and (if wanted) in its bias."""
     grad, grad_last = ordered(grad)
     x, x_last = ordered(x)
-    plan = _backward_weight(grad.shape, grad_last, x.shape, x_last, tuple(w_shape), want_bias, stride, pairs(padding),
-                            dilation, groups)
+    w_shape, padding = tuple(w_shape), pairs(padding)
+    if weight_gradient.fits(x.shape, w_shape, stride, groups):
+        dw = weight_gradient.weight_gradient(grad, x, w_shape, padding, dilation)
+        return dw, weight_gradient.channel_sum(grad, grad_last) if want_bias else None
+    plan = _backward_weight(grad.shape, grad_last, x.shape, x_last, w_shape, want_bias, stride, padding, dilation,
+                            groups)
     out = np.empty(w_shape, np.float32)
     bias = np.empty(w_shape[0], np.float32) if want_bias else None
     with Workspace() as space:

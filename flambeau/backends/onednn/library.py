@@ -56,6 +56,7 @@ QUERY_SCRATCHPAD_MD, QUERY_WORKSPACE_MD = 136, 135
 QUERY_DATA_TYPE, QUERY_INNER_BLOCKS = 258, 263
 
 SCRATCHPAD_USER = 1
+AVX512 = 0x20  # in dnnl_cpu_isa_t
 
 
 class OneDNNError(RuntimeError):
@@ -132,9 +133,11 @@ class Library:
         self.dll.dnnl_memory_desc_equal.argtypes = [_P, _P]
         self.dll.dnnl_primitive_desc_query_md.argtypes = [_P, c_int, c_int]
         self.dll.dnnl_primitive_desc_query_md.restype = _P
-        self.engine, self.stream, self.attributes = c_void_p(), c_void_p(), c_void_p()
+        self.has_avx512 = bool(self.dll.dnnl_get_effective_cpu_isa() & AVX512)
+        self.engine, self.stream = c_void_p(), c_void_p()
         self.call("dnnl_engine_create", byref(self.engine), 1, 0)
         self.call("dnnl_stream_create", byref(self.stream), self.engine, 1)
+        self.attributes = c_void_p()
         self.call("dnnl_primitive_attr_create", byref(self.attributes))
         # Scratchpads are ours (see primitive.py): one growing buffer per thread instead of one per primitive.
         self.call("dnnl_primitive_attr_set_scratchpad_mode", self.attributes, SCRATCHPAD_USER)
