@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from flambeau.cli.runs import Run, written_whole
@@ -16,6 +17,7 @@ from flambeau.cli.trainer import Epoch
 
 TRAIN, HELD_OUT, RIGHT, WRONG = "#1f77b4", "#e8710a", "#1a7f37", "#cf222e"
 GRID = (6, 10)  # rows and columns of predictions.png
+CAPTION, GAP = 4, 2  # pixels of the 8×8 images that the text above takes, and the space between two
 
 
 def draw_all(
@@ -81,23 +83,31 @@ def predictions(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarra
     """A grid of held-out images, each with its true and predicted class: the errors first, then the least certain."""
     answers, certainty = probabilities.argmax(1), probabilities.max(1)
     order = np.lexsort((certainty, answers == labels))[: GRID[0] * GRID[1]]
-    figure = Figure(figsize=(GRID[1] * 1.05, GRID[0] * 1.35 + 0.5), layout="constrained")
-    for axes in figure.subplots(*GRID).flat:
-        axes.set_axis_off()
-    for axes, index in zip(figure.axes, order, strict=False):
+    height, width = images.shape[1] + CAPTION, images.shape[2] + GAP
+    # One picture of all images is many times quicker to draw than axes for each.
+    mosaic = np.full((GRID[0] * height, GRID[1] * width), images.min(), images.dtype)
+    figure = Figure(figsize=(GRID[1] * 1.05, GRID[0] * 1.05 * height / width + 0.4), layout="constrained")
+    axes = figure.subplots()
+    for place, index in enumerate(order):
+        top, left = place // GRID[1] * height + CAPTION, place % GRID[1] * width + GAP // 2
+        mosaic[top : top + images.shape[1], left : left + images.shape[2]] = images[index]
         right = answers[index] == labels[index]
-        axes.imshow(images[index], cmap="gray_r", interpolation="nearest")
-        axes.set_title(
+        axes.text(
+            left + images.shape[2] / 2 - 0.5,
+            top - 1.2,
             f"{classes[labels[index]]} → {classes[answers[index]]}  {certainty[index]:.0%}",
+            ha="center",
             fontsize=9,
             color=RIGHT if right else WRONG,
             fontweight="normal" if right else "bold",
         )
         if not right:
-            axes.set_axis_on()
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(color=WRONG, linewidth=2.5)
-    figure.suptitle("true → predicted class and its probability; errors first, then the least certain", fontsize=11)
+            corner = (left - 0.75, top - 0.75)
+            size = (images.shape[2] + 0.5, images.shape[1] + 0.5)
+            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=WRONG, linewidth=2.5))
+    axes.imshow(mosaic, cmap="gray_r", interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title("true → predicted class and its probability; errors first, then the least certain", fontsize=11)
     return figure
 
 

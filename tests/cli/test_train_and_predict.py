@@ -25,6 +25,15 @@ def flambeau(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other on a busy machine make these small trainings slow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run of two epochs, and what the command printed."""
@@ -93,7 +102,7 @@ def test_the_same_seed_gives_the_same_numbers(trained, tmp_path):
 def interrupted(out, *, until):
     """Start a long training, send Ctrl-C once a line holding `until` was printed; the process and its output."""
     command = [sys.executable, "-m", "flambeau.cli", "train", "digits", "--epochs", "500", "--out", str(out), *SMALL]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
         for line in process.stdout:
