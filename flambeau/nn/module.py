@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flambeau.autograd.modes import no_grad
 from flambeau.core.dtype import bfloat16, float16, float32, float64
 from flambeau.core.dtype import dtype as dtype_type
 from flambeau.core.tensor import Tensor
@@ -106,9 +109,11 @@ class Module(StateDictMixin):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles this module's forward in place; the arguments are those of `flambeau.compile`."""
-        import flambeau
-
-        self._compiled_call_impl = flambeau.compile(self.forward, *args, **kwargs)
+        compiler = getattr(importlib.import_module("flambeau"), "compile", None)
+        if compiler is None:
+            warnings.warn("flambeau.compile is not available in this version; the module runs eagerly", stacklevel=2)
+        else:
+            self._compiled_call_impl = compiler(self.forward, *args, **kwargs)
 
     def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False,
                                   with_kwargs: bool = False) -> RemovableHandle:
@@ -406,8 +411,6 @@ class Module(StateDictMixin):
         if recurse:
             for module in self.children():
                 module._apply(fn)
-        from flambeau.autograd.modes import no_grad
-
         for name, parameter in self._parameters.items():
             if parameter is None:
                 continue

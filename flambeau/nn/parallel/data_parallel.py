@@ -19,5 +19,9 @@ class DataParallel(Module):
         self.device_ids: list[int] = []
         self.output_device = output_device
 
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self.device_ids = []  # those of the machine that saved it mean nothing here
+
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         return self.module(*inputs, **kwargs)
