@@ -133,7 +133,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
 def _samples(make: Any) -> list[Any]:
     arguments = [((make(3, 4),), {"dim": dim}) for dim in (0, 1)]
-    return [*arguments, ((make(0, 2),), {"dim": 1}), ((make(2, 3, 4).T,), {"dim": 2}), ((make(),), {"dim": 0})]
+    return [*arguments, ((make(0, 2),), {"dim": 1}), ((make(2, 3, 4).permute(2, 1, 0),), {"dim": 2}), ((make(),), {"dim": 0})]
 
 
 _softmax.samples(_samples)
