@@ -236,7 +236,7 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """(log(var) + (input - target)^2 / var) / 2, with var at least eps (its gradient passes on all the same).
 
-    Shapes: var like the input, or without (or with size 1 in) the last dimension, or a number. `full` adds
+    Shapes: var like the input, with some dimensions of size 1 or without the last, or a number. `full` adds
     log(2 pi) / 2.
     Raises: ValueError for a var of another shape or with negative entries, or an unknown reduction.
     Source: Nix & Weigend 1994, "Estimating the mean and variance of the target probability distribution".
@@ -247,9 +247,10 @@ def gaussian_nll_loss(
         var = input.detach() * 0 + var
     shape = input._array.shape
     if var._array.shape != shape:
-        if shape[:-1] == var._array.shape:
+        found = var._array.shape
+        if shape[:-1] == found:
             var = var.unsqueeze(-1)
-        elif not (shape[:-1] == var._array.shape[:-1] and var._array.shape[-1:] == (1,)):
+        elif len(found) != len(shape) or any(n not in (1, size) for n, size in zip(found, shape)):
             raise ValueError(f"var is of incorrect size: {text_of_size(var)} for an input of {text_of_size(input)}")
     check_reduction(reduction)
     if (var._array < 0).any():

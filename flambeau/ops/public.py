@@ -31,6 +31,10 @@ OUT: dict[str, str] = {
         nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf""",
     "activation": "hardshrink",
     "softmax": "softmax log_softmax",
+    "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu lu_unpack",
+    "linalg": """
+        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
+        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
     "complex": "angle",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
@@ -52,6 +56,9 @@ PUBLIC: dict[str, str] = {
     "arithmetic": "rsub",
     "comparison": "isnan isinf isfinite",
     "casting": "clone detach",
+    "enumerated": """
+        binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss embedding_lookup:embedding
+        embedding_renorm_ hinge_embedding_loss kl_div margin_ranking_loss poisson_nll_loss triplet_margin_loss""",
     "activation": "relu relu_ prelu rrelu rrelu_ selu selu_ celu celu_ threshold threshold_",
     "writing": "fill fill_ zero_",
     "shape": """

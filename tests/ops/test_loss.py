@@ -226,3 +226,15 @@ def test_no_loss_warns_without_reason():
         F.cross_entropy(x, torch.tensor([0, 1])).backward()
         F.mse_loss(x, torch.zeros(2, 3)).backward()
         F.kl_div(x, torch.ones(2, 3), reduction="batchmean").backward()
+
+
+def test_losses_of_the_top_level_take_numbers_for_reductions():
+    x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 1.0]])
+    target = torch.ones(1, 2)
+    assert torch.margin_ranking_loss(x, y, target, 1.0).tolist() == [[0.5, 0.0]]
+    assert torch.margin_ranking_loss(x, y, target, 1.0, 1).item() == 0.25
+    assert torch.hinge_embedding_loss(x, target, 1.0, 2).item() == 3.0
+    assert torch.kl_div(x, y, 1).item() == pytest.approx(F.kl_div(x, y, reduction="sum").item() / 2)
+    assert torch.embedding(y.T, torch.tensor([1])).tolist() == [[1.0]]
+    with pytest.raises(RuntimeError, match="got 5"):
+        torch.triplet_margin_loss(x, y, y, reduction=5)

@@ -369,3 +369,33 @@ def test_state_dict_hooks():
     assert saved["extra"] == 1
     optimizer.load_state_dict(saved)
     assert seen == [0, 1, 1, "loaded"] and "extra" in saved
+
+
+# ---- other parameters under the same rule ------------------------------------------------------------
+
+
+def test_swapping_in_parameters_and_state():
+    (a,) = weights((2,))
+    optimizer = optim.Adam([a], lr=0.5)
+    step(optimizer)
+    (b,) = weights((2,))
+    other = optim.Adam([b], lr=0.25)
+    step(other)
+    saved, before = other.state_dict(), a.tolist()
+    with optim.swap_in_optimizer_params_and_state(optimizer, {"b": b}, saved):
+        assert optimizer.param_groups[0]["params"] == [b] and optimizer.param_groups[0]["lr"] == 0.25
+        optimizer.step()
+    assert saved["state"][0]["step"].item() == 2.0
+    assert a.tolist() == before and optimizer.param_groups[0]["params"] == [a]
+    assert optimizer.state[a]["step"].item() == 1.0 and optimizer.param_groups[0]["lr"] == 0.5
+    for parameters, state, match in (
+        ({}, saved, "more parameters than the 0"),
+        ({"b": b}, {"state": {}}, "as `state_dict"),
+        ({"b": b}, {**saved, "param_groups": []}, "0 parameter groups"),
+        ({"b": b}, {**saved, "state": {7: {}}}, "no parameter"),
+    ):
+        with (
+            pytest.raises(RuntimeError, match=match),
+            optim.swap_in_optimizer_params_and_state(optimizer, parameters, state),
+        ):
+            pass
