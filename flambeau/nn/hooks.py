@@ -219,68 +219,62 @@ class _Watch:
         self.module = module
         self.pre_hooks = [*every_module.backward_pre.values(), *module._backward_pre_hooks.values()]
         self.hooks = [*every_module.backward.values(), *module._backward_hooks.values()]
-        self.positions: list[int] = []                                  # of the tensors among the inputs
-        self.count = 0
+        self.input_places: list[int] = []                               # of the tensors among the arguments
+        self.input_count = 0
+        self.output_places: list[int] = []
+        self.output_count = 1
         self.sees_inputs = False
         self.grad_output: Any = None
 
     def inputs(self, args: tuple) -> tuple:
         """The arguments, with an identity behind the tensors whose derivative is the input hook."""
-        self.positions = [i for i, arg in enumerate(args) if isinstance(arg, Tensor)]
-        self.count = len(args)
-        tensors = [args[i] for i in self.positions]
+        self.input_places = [i for i, arg in enumerate(args) if isinstance(arg, Tensor)]
+        self.input_count = len(args)
+        tensors = [args[i] for i in self.input_places]
         if not any(t.requires_grad for t in tensors) or not self.hooks:
             return args
         self.sees_inputs = True
-        passed = _Passage.apply(self._on_input, *tensors)
-        passed = passed if isinstance(passed, tuple) else (passed,)
-        args = list(args)
-        for i, tensor in zip(self.positions, passed):
-            args[i] = tensor
-        return tuple(args)
+        return tuple(_replaced(args, self.input_places, _Passage.apply(self._on_input, True, *tensors)))
 
     def outputs(self, result: Any) -> Any:
         """The result, with an identity behind its tensors whose derivative is the output hook."""
+        items = [result] if isinstance(result, Tensor) else list(result) if isinstance(result, (tuple, list)) else []
+        self.output_places = [i for i, item in enumerate(items) if isinstance(item, Tensor)]
+        self.output_count = len(items)
+        if not any(items[i].requires_grad for i in self.output_places):
+            return result
+        passed = _Passage.apply(self._on_output, False, *(items[i] for i in self.output_places))
+        items = _replaced(items, self.output_places, passed)
         if isinstance(result, Tensor):
-            return _Passage.apply(self._on_output, result) if result.requires_grad else result
-        if not isinstance(result, (tuple, list)):
-            return result
-        positions = [i for i, item in enumerate(result) if isinstance(item, Tensor) and item.requires_grad]
-        if not positions:
-            return result
-        passed = _Passage.apply(self._on_output, *(result[i] for i in positions))
-        items = list(result)
-        for i, tensor in zip(positions, passed if isinstance(passed, tuple) else (passed,)):
-            items[i] = tensor
-        if hasattr(result, "_fields"):
-            return type(result)(*items)
-        return type(result)(items)
+            return items[0]
+        return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)
 
     def _on_output(self, grads: tuple) -> tuple:
+        grad_output = tuple(_replaced([None] * self.output_count, self.output_places, grads))
         for hook in self.pre_hooks:
-            replaced = hook(self.module, grads)
+            replaced = hook(self.module, grad_output)
             if replaced is not None:
-                grads = self._same_length(replaced, grads)
-        self.grad_output = grads
+                grad_output = self._same_length(replaced, grad_output)
+        self.grad_output = grad_output
         if self.hooks and not self.sees_inputs:
             # Nobody asks for the inputs' gradients: the hooks still see the outputs'.
             for hook in self.hooks:
-                if hook(self.module, (None,) * self.count, grads) is not None:
+                if hook(self.module, (None,) * self.input_count, grad_output) is not None:
                     raise RuntimeError("backward hook for Modules where no input requires gradient should always "
                                        "return None or None for all gradients.")
-        return grads
+            self.grad_output = None
+        return tuple(grad_output[i] for i in self.output_places)
 
     def _on_input(self, grads: tuple) -> tuple:
-        full: list = [None] * self.count
-        for i, grad in zip(self.positions, grads):
-            full[i] = grad
-        grad_input = tuple(full)
+        if self.grad_output is None:
+            return grads        # the gradient did not come through the outputs: a second derivative
+        grad_input = tuple(_replaced([None] * self.input_count, self.input_places, grads))
         for hook in self.hooks:
             replaced = hook(self.module, grad_input, self.grad_output)
             if replaced is not None:
                 grad_input = self._same_length(replaced, grad_input)
         self.grad_output = None
-        return tuple(grad_input[i] for i in self.positions)
+        return tuple(grad_input[i] for i in self.input_places)
 
     @staticmethod
     def _same_length(replaced: Any, grads: tuple) -> tuple:
@@ -291,16 +285,25 @@ class _Watch:
         return replaced
 
 
+def _replaced(items: Any, places: list[int], new: Any) -> list:
+    """The items with new ones at these places; a single new one need not be in a tuple."""
+    items = list(items)
+    for place, item in zip(places, (new,) if isinstance(new, Tensor) else new):
+        items[place] = item
+    return items
+
+
 class _Passage(Function):
     """The identity on tensors; its derivative shows the gradients to a callback, which may replace them."""
 
     @staticmethod
-    def forward(ctx: Any, callback: Callable, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, callback: Callable, with_zeros: bool, *tensors: Tensor) -> Any:
         ctx.callback = callback
-        ctx.mark_non_differentiable(*(t for t in tensors if not t.requires_grad))
+        ctx.set_materialize_grads(with_zeros)
         passed = tuple(t.view_as(t) for t in tensors)
+        ctx.mark_non_differentiable(*(new for new, t in zip(passed, tensors) if not t.requires_grad))
         return passed[0] if len(passed) == 1 else passed
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple:
-        return (None, *ctx.callback(grads))
+        return (None, None, *ctx.callback(grads))

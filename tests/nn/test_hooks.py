@@ -123,3 +123,33 @@ def test_registration_hooks():
         for handle in handles:
             handle.remove()
     assert seen == ["running_mean", "running_var", "num_batches_tracked", "0", "weight", "bias"]
+
+
+def test_backward_hooks_see_every_place_of_arguments_and_outputs():
+    """Recorded from PyTorch: None for what is no tensor or got no gradient, zeros for inputs without one."""
+    seen = []
+
+    class Two(nn.Module):
+        def forward(self, a, b, c=1):
+            return a * b, a + b, c
+
+    module = Two()
+    module.register_full_backward_hook(lambda module, grad_input, grad_output: seen.append(
+        [[None if grad is None else grad.tolist() for grad in grads] for grads in (grad_input, grad_output)]))
+    a, b = torch.ones(2, requires_grad=True), torch.ones(2) * 3
+    first, second, third = module(a, b, 3)
+    assert third == 3
+    (first.sum() + 2 * second.sum()).backward()
+    assert seen.pop() == [[[5.0, 5.0], [0.0, 0.0], None], [[1.0, 1.0], [2.0, 2.0], None]]
+    module(a, b)[0].sum().backward()
+    assert seen.pop() == [[[3.0, 3.0], [0.0, 0.0]], [[1.0, 1.0], None, None]]
+
+
+def test_backward_hooks_stay_silent_in_second_derivatives():
+    seen = []
+    layer = nn.Tanh()
+    layer.register_full_backward_hook(lambda module, grad_input, grad_output: seen.append(grad_output))
+    x = torch.ones(2, requires_grad=True)
+    grad, = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+    grad.sum().backward()
+    assert len(seen) == 1 and x.grad[0].item() == pytest.approx(-0.6397, rel=1e-3)
