@@ -304,15 +304,29 @@ def ihfft2(input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None =
 # ---- frequencies ------------------------------------------------------------------------------------------
 
 
-def fftfreq(n: int, d: float = 1.0, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-            requires_grad: bool = False) -> Tensor:
+def fftfreq(
+    n: int,
+    d: float = 1.0,
+    *,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """The frequencies of `fft`'s n outputs for samples `d` apart."""
     array = np.fft.fftfreq(n, d).astype((dtype or dtypes.default_dtype()).numpy)
     return finish(array, device, requires_grad)
 
 
-def rfftfreq(n: int, d: float = 1.0, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
-             requires_grad: bool = False) -> Tensor:
+def rfftfreq(
+    n: int,
+    d: float = 1.0,
+    *,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """The frequencies of `rfft`'s outputs for n samples `d` apart."""
     array = np.fft.rfftfreq(n, d).astype((dtype or dtypes.default_dtype()).numpy)
     return finish(array, device, requires_grad)

@@ -22,6 +22,10 @@ METHODS: dict[str, str] = {
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix mul:multiply""",
     "special": "erf erfc erfinv lgamma digamma polygamma_method:polygamma mvlgamma xlogy logit sinc",
+    "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu",
+    "linalg": """
+        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
+        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
     "complex": "angle resolve_conj resolve_conj:resolve_neg",
     "tolerance": """
         equal isclose allclose nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter
@@ -63,6 +67,7 @@ METHODS: dict[str, str] = {
     "rearranging": """
         repeat tile repeat_interleave flip fliplr flipud roll rot90 tril triu diag_embed diag diagflat select_scatter
         slice_scatter diagonal_scatter as_strided_scatter""",
+    "named": "has_names rename rename_ refine_names align_to align_as",
     "sorting": "sort argsort msort topk kthvalue unique unique_consecutive isin",
     "histograms": "bincount histc histogram",
     "cumulative": "cumsum cumprod cummax cummin logcumsumexp",
@@ -190,6 +195,7 @@ def bind() -> None:
     for family, listing in PROPERTIES.items():
         for name in listing.split():
             setattr(Tensor, name, _deferred_property(family, name))
+    Tensor.names = property(lambda self: _load("named", "names_of")(self), lambda self, names: _load("named", "set_names")(self, names))
     for name, cast in casting.CASTS.items():
         setattr(Tensor, name, cast)
     for name, operator in OPERATORS.items():

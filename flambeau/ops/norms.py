@@ -12,6 +12,7 @@ from flambeau.core.inplace import write_out
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops import pointwise
 from flambeau.ops.comparison import eq
+from flambeau.ops.decompositions import svdvals
 from flambeau.ops.extremes import _amax, _amin
 from flambeau.ops.pointwise import abs as abs_
 from flambeau.ops.pointwise import div, exp, mul, pow, sgn, sub, where, zero_of
@@ -144,8 +145,6 @@ def matrix_norm(
     if ord in ("nuc", 2, -2):
         n = A._array.ndim
         order = [d for d in range(n) if d not in (rows, columns)] + [rows, columns]
-        from flambeau.ops.linalg import svdvals
-
         values = svdvals(permute(A, order))
         last = (values._array.ndim - 1,)
         if ord == "nuc":

@@ -77,6 +77,7 @@ PUBLIC: dict[str, str] = {
     "indexing": "index_put index_put_",
     "gathering": "index_fill put",
     "joining": "atleast_1d atleast_2d atleast_3d block_diag meshgrid cartesian_prod combinations",
+    "named": "align_tensors",
     "sorting": "unique unique_consecutive",
     "recurrent": "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
     "histograms": "bincount histogramdd",
