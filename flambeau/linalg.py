@@ -10,11 +10,13 @@ from flambeau.ops import norms as _norms
 from flambeau.ops.decompositions import LinAlgError
 
 _FACTORS = (
-    "cholesky", "cholesky_ex", "qr", "svd", "svdvals", "eigh", "eigvalsh", "eig", "eigvals", "lu_factor", "lu_factor_ex", "lu",
+    "cholesky", "cholesky_ex", "qr", "svd", "svdvals", "eigh", "eigvalsh", "eig", "eigvals", "lu_factor", "lu_factor_ex",
+    "lu",
 )  # fmt: skip
 _SOLVERS = (
-    "solve", "solve_ex", "solve_triangular", "inv", "inv_ex", "pinv", "det", "slogdet", "lstsq", "matrix_rank", "cond", "matrix_power",
-    "matrix_exp", "multi_dot", "cross", "vecdot", "vander", "householder_product", "lu_solve", "tensorinv", "tensorsolve",
+    "solve", "solve_ex", "solve_triangular", "inv", "inv_ex", "pinv", "det", "slogdet", "lstsq", "matrix_rank", "cond",
+    "matrix_power", "matrix_exp", "multi_dot", "cross", "vecdot", "vander", "householder_product", "lu_solve",
+    "tensorinv", "tensorsolve",
 )  # fmt: skip
 globals().update({name: _with_out(getattr(_decompositions, name)) for name in _FACTORS})
 globals().update({name: _with_out(getattr(_family, name)) for name in _SOLVERS})

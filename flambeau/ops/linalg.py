@@ -28,7 +28,7 @@ from flambeau.ops.norms import matrix_norm
 from flambeau.ops.pointwise import add, conj, div, log, mul, neg, real, sub, where
 from flambeau.ops.rearranging import tril, triu
 from flambeau.ops.reductions import sum as sum_
-from flambeau.ops.shape import _squeeze, _unsqueeze, diagonal, reshape
+from flambeau.ops.shape import _slice, _squeeze, _unsqueeze, diagonal, reshape
 
 SINGULAR = "The solver failed because the input matrix is singular."
 
@@ -260,7 +260,8 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     if right._array.shape[-2] != m:
         raise RuntimeError(f"torch.linalg.lstsq: input.size(-2) should match other.size(-{1 if vector else 2})")
     X = mm(pinv(A, rtol=rcond), right)
-    empty = wrap(np.zeros(0, A._array.real.dtype))
+    flat = reshape(real(A) if A.is_complex() else A, (-1,))
+    empty = _slice(flat, dim=0, start=0, stop=0, step=1)  # outputs that were not asked for still belong to the graph
     residuals = empty
     if m > n and driver not in (None, "gelsy"):
         gap = sub(mm(A, X), right)
