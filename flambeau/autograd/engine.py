@@ -231,7 +231,8 @@ def _walk(
 
     leaves: dict[int, list[Any]] = {}
     before = modes.grad
-    modes.grad = create_graph
+    walking = modes.walking
+    modes.grad, modes.walking = create_graph, True
     try:
         for root, g in zip(roots, grads, strict=True):
             arrive(root._node or root, g)
@@ -266,7 +267,7 @@ def _walk(
             return [_after_leaf_hooks(t, wanted[_key(t)]) for t in targets]
         return []
     finally:
-        modes.grad = before
+        modes.grad, modes.walking = before, walking
 
 
 def _key(t: Tensor) -> Any:

@@ -10,6 +10,7 @@ class Modes(threading.local):
 
     grad = True
     inference = False
+    walking = False  # in the backward walk, where dimension names do not count
 
 
 modes = Modes()

@@ -504,12 +504,17 @@ def strides_of(t: Tensor) -> tuple[int, ...]:
     return tuple(s // size for s in array.strides)
 
 
-def wrap_dim(dim: Any, ndim: int) -> int:
-    """A dimension counted from the front; 0-d tensors take 0 and -1. IndexError out of range."""
+def wrap_dim(dim: Any, ndim: int, of: Tensor | None = None) -> int:
+    """A dimension counted from the front; 0-d tensors take 0 and -1. IndexError out of range.
+
+    With the tensor it belongs to, `dim` may also be the name of a dimension.
+    """
     span = ndim or 1
     try:
         inside = -span <= dim < span
     except TypeError:
+        if isinstance(dim, str) and of is not None:
+            return dim_of_name(of, dim)
         raise TypeError(f"dim must be int, not {type(dim).__name__}") from None
     if not inside:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got {dim})")

@@ -26,7 +26,9 @@ def finish(array: Any, device: Any = None, requires_grad: builtins.bool = False,
     if requires_grad:
         t.requires_grad_()
     if names is not None:
-        t._names = tuple(names)
+        from flambeau.ops.named import set_names  # here: few programs name dimensions
+
+        set_names(t, names)
     return t
 
 

@@ -31,7 +31,7 @@ def accumulated(run: Any, x: np.ndarray, dim: int) -> np.ndarray:
 
 def _prepared(input: Tensor, dim: Any, dtype: Any) -> tuple[Tensor, int]:
     """The input cast to `dtype`, or small integers to int64, and the dimension from the front."""
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     target = dtype.numpy if dtype is not None else np.dtype(np.int64) if input._array.dtype.kind in "biu" else None
     if target is not None and input._array.dtype != target:
         input = to_dtype(input, target)
@@ -133,12 +133,12 @@ _cummin.vjp(x=_to_holders)
 
 def cummax(input: Tensor, dim: Any) -> Any:
     """(values, indices): running maxima along `dim` and the last position that holds each."""
-    return TYPES["cummax"](_cummax(input, dim=wrap_dim(dim, input._array.ndim)))
+    return TYPES["cummax"](_cummax(input, dim=wrap_dim(dim, input._array.ndim, input)))
 
 
 def cummin(input: Tensor, dim: Any) -> Any:
     """(values, indices): running minima along `dim` and the last position that holds each."""
-    return TYPES["cummin"](_cummin(input, dim=wrap_dim(dim, input._array.ndim)))
+    return TYPES["cummin"](_cummin(input, dim=wrap_dim(dim, input._array.ndim, input)))
 
 
 @primitive("logcumsumexp")
@@ -167,4 +167,4 @@ def logcumsumexp(input: Tensor, dim: Any) -> Tensor:
     """Logarithms of the running sums of exponentials along `dim`, without overflow."""
     if input._array.dtype.kind in "biu":
         raise NotImplementedError(f"\"logcumsumexp_out_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
-    return _logcumsumexp(input, dim=wrap_dim(dim, input._array.ndim))
+    return _logcumsumexp(input, dim=wrap_dim(dim, input._array.ndim, input))

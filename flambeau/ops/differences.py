@@ -19,7 +19,7 @@ def diff(input: Tensor, n: int = 1, dim: Any = -1, prepend: Tensor | None = None
     """Differences of neighbours along `dim`, taken `n` times, with entries put before or after first."""
     if input._array.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     if prepend is not None or append is not None:

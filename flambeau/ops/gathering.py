@@ -52,7 +52,7 @@ def index_select(input: Tensor, dim: Any, index: Tensor) -> Tensor:
     """The entries along `dim` listed in a vector (or one number) of positions. IndexError out of range."""
     if not isinstance(index, Tensor):
         raise TypeError(f"index_select(): argument 'index' (position 3) must be Tensor, not {type(index).__name__}")
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     if index._array.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if index._array.dtype not in (np.int64, np.int32):
@@ -82,7 +82,7 @@ def _index_add_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any, shapes: An
 def check_along(name: str, input: Tensor, dim: Any, index: Tensor, source: Tensor) -> int:
     """The checks of index_add and index_copy: one entry of `source` per index, other sizes equal."""
     _check_index(name, index)
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     if index._array.ndim > 1:
         raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index._array.ndim}")
     shape, have = input._array.shape, source._array.shape
@@ -156,7 +156,7 @@ def _index_fill_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any) -> Any:
 
 def _index_fill_form(apply: Any, input: Tensor, dim: Any, index: Tensor, value: Any) -> Tensor:
     """The entries along `dim` listed in `index` set to a number or a 0-d tensor."""
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     if index._array.dtype not in (np.int64, np.int32):
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
     if index._array.ndim > 1:

@@ -53,7 +53,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         dim = wrap_dim(dim, len(shape))
         nothing = (*shape[:dim], 0, *shape[dim + 1 :])
         found = [t if t._array.shape != (0,) else reshape(t, nothing) for t in found]
-    dim = wrap_dim(dim, found[0]._array.ndim)
+    dim = wrap_dim(dim, found[0]._array.ndim, found[0])
     try:
         return _rejoin(*found, dim=dim)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from typing import Any
@@ -37,6 +38,8 @@ from flambeau.ops.shape import (
 
 def flatten(input: Tensor, start_dim: Any = 0, end_dim: Any = -1, out_dim: str | None = None) -> Tensor:
     """Dimensions `start_dim` to `end_dim` as one: the tensor itself, a view or, if strides demand it, a copy."""
+    if input._names is not None:
+        return importlib.import_module("flambeau.ops.named").flatten_names(input, start_dim, end_dim, out_dim)
     shape = input._array.shape
     start, end = wrap_dim(start_dim, len(shape)), wrap_dim(end_dim, len(shape))
     if not shape:
@@ -51,6 +54,8 @@ def flatten(input: Tensor, start_dim: Any = 0, end_dim: Any = -1, out_dim: str |
 
 def unflatten(input: Tensor, dim: Any, sizes: Any) -> Tensor:
     """A view with one dimension split into several; one size may be -1."""
+    if input._names is not None or hasattr(sizes, "items"):
+        return importlib.import_module("flambeau.ops.named").unflatten_names(input, dim, sizes)
     shape = input._array.shape
     dim = wrap_dim(dim, len(shape))
     sizes = as_sizes((sizes,) if isinstance(sizes, (tuple, list)) else sizes)
@@ -156,7 +161,7 @@ def chunk(input: Tensor, chunks: int, dim: Any = 0) -> tuple[Tensor, ...]:
         raise RuntimeError("chunk expects at least a 1-dimensional tensor")
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     n = input._array.shape[dim]
     return split(input, -(-n // chunks) if n else [0] * chunks, dim)
 
@@ -165,7 +170,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: Any = 0) -> tuple
     """Views along `dim`: `sections` of nearly equal size, or cut before each of the indices."""
     if input._array.ndim == 0:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     n = input._array.shape[dim]
     if isinstance(indices_or_sections, Tensor):
         if indices_or_sections._array.ndim > 1 or indices_or_sections._array.dtype != np.int64:

@@ -54,7 +54,7 @@ def _check_gather(name: str, x: Tensor, dim: Any, index: Any, source: Tensor | N
     """The checks shared by gather and the scatters. RuntimeError for shapes or positions that do not fit."""
     if not isinstance(index, Tensor):
         raise TypeError(f"{name}(): argument 'index' (position 3) must be Tensor, not {type(index).__name__}")
-    dim = wrap_dim(dim, x._array.ndim)
+    dim = wrap_dim(dim, x._array.ndim, x)
     array = index._array
     if not array.size:
         return dim

@@ -143,11 +143,8 @@ _transpose.vjp(x=lambda grad, dim0, dim1: _transpose(grad, dim0=dim0, dim1=dim1)
 
 def transpose(input: Tensor, dim0: Any, dim1: Any) -> Tensor:
     """A view with two dimensions swapped."""
-    if isinstance(dim0, str):
-        names = input.names
-        dim0, dim1 = names.index(dim0), names.index(dim1)
     n = input._array.ndim
-    return _transpose(input, dim0=wrap_dim(dim0, n), dim1=wrap_dim(dim1, n))
+    return _transpose(input, dim0=wrap_dim(dim0, n, input), dim1=wrap_dim(dim1, n, input))
 
 
 @primitive("permute", view=True)
@@ -256,8 +253,8 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     if dim is None:
         dims = tuple(d for d, n in enumerate(shape) if n == 1)
     else:
-        given = (dim,) if isinstance(dim, int) else tuple(dim)
-        wrapped = [wrap_dim(d, len(shape)) for d in given]
+        given = (dim,) if isinstance(dim, (int, str)) else tuple(dim)
+        wrapped = [wrap_dim(d, len(shape), input) for d in given]
         if len(set(wrapped)) != len(wrapped):
             raise RuntimeError(f"dim {wrapped[-1]} appears multiple times in the list of dims")
         dims = tuple(d for d in wrapped if shape and shape[d] == 1)
@@ -300,7 +297,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     shape = input._array.shape
     if not shape:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    dim = wrap_dim(dim, len(shape))
+    dim = wrap_dim(dim, len(shape), input)
     index = int(index)
     if not -shape[dim] <= index < shape[dim]:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {dim}")
@@ -324,7 +321,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     shape = input._array.shape
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
-    dim = wrap_dim(dim, len(shape))
+    dim = wrap_dim(dim, len(shape), input)
     if isinstance(start, Tensor) and (start._array.ndim or start._array.dtype.kind not in "iu"):
         raise RuntimeError("start must be an 0-dim integral Tensor.")
     start = int(start)
@@ -365,7 +362,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """All entries along a dimension, as views without it."""
     if input._array.ndim == 0:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
-    return _unbind(input, dim=wrap_dim(dim, input._array.ndim))
+    return _unbind(input, dim=wrap_dim(dim, input._array.ndim, input))
 
 
 def iterate(self: Tensor) -> Any:
@@ -405,7 +402,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     array = tensor._array
     if array.ndim == 0:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
-    dim = wrap_dim(dim, array.ndim)
+    dim = wrap_dim(dim, array.ndim, tensor)
     n = array.shape[dim]
     if isinstance(split_size_or_sections, (list, tuple)):
         sizes = tuple(int(s) for s in split_size_or_sections)

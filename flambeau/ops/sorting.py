@@ -58,7 +58,7 @@ def _check_order(name: str, input: Tensor) -> None:
 def sort(input: Tensor, dim: Any = -1, descending: bool = False, stable: bool | None = None) -> Any:
     """(values, indices) sorted along `dim`; nan counts as the largest, equal values keep their order."""
     _check_order("Sort", input)
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     return TYPES["sort"](_sort(input, dim=dim, descending=bool(descending)))
 
 
@@ -97,7 +97,7 @@ _topk.vjp(x=_back_to_place)
 
 def topk(input: Tensor, k: int, dim: Any = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices) of the `k` largest (or smallest) along `dim`, in order. RuntimeError if there are fewer."""
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     _check_order("Topk", input)
     k = int(k)
     if not 0 <= k <= (input._array.shape[dim] if input._array.ndim else 1):
@@ -127,7 +127,7 @@ def _kthvalue_vjp(grad: Any, out1: Tensor, dim: int, keepdim: bool, shapes: Any)
 
 def kthvalue(input: Tensor, k: int, dim: Any = -1, keepdim: bool = False) -> Any:
     """(value, index) of the k-th smallest along `dim`, counted from 1. RuntimeError out of range."""
-    dim = wrap_dim(dim, input._array.ndim)
+    dim = wrap_dim(dim, input._array.ndim, input)
     n = input._array.shape[dim] if input._array.ndim else 1
     if input._array.ndim and n == 0:
         raise IndexError(f"kthvalue(): Expected reduction dim {dim} to have non-zero size.")
