@@ -103,7 +103,7 @@ class ZipReader:
         self.memory: np.ndarray | None = None
         try:
             self.archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, ValueError, OSError, struct.error) as error:
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
             raise RuntimeError("PytorchStreamReader failed reading zip archive: failed finding central directory "
                                f"({error})") from error
         names = self.archive.namelist()
@@ -155,6 +155,8 @@ class ZipReader:
 
     def _start(self, info: zipfile.ZipInfo, name: str) -> int:
         """Where the content begins: behind the local header."""
+        if info.header_offset < 0:
+            raise RuntimeError(f"PytorchStreamReader failed reading file {name}: it starts before the file")
         self.file.seek(info.header_offset)
         header = self.file.read(30)
         if len(header) != 30 or header[:4] != _LOCAL:

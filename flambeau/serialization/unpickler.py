@@ -98,7 +98,7 @@ class safe_globals:
 _INSTRUCTIONS = """
     PROTO STOP FRAME MARK POP POP_MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE EMPTY_SET TUPLE TUPLE1 TUPLE2 TUPLE3 DICT LIST
     NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8
-    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 BINSTRING SHORT_BINSTRING BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE
+    BINBYTES SHORT_BINBYTES BINBYTES8 BINSTRING SHORT_BINSTRING BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE
     APPEND APPENDS SETITEM SETITEMS ADDITEMS GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD BINPERSID
 """.split()
 _CONTAINERS = {"APPEND": list, "APPENDS": list, "SETITEM": dict, "SETITEMS": dict, "ADDITEMS": set}
@@ -114,11 +114,13 @@ ADVICE = (
 )
 
 
-class WeightsUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+_Machine: Any = vars(pickle)["_Unpickler"]     # Python's own machine in Python, whose instructions can be chosen
+
+
+class WeightsUnpickler(_Machine):
     """Reads tensors and plain containers. UnpicklingError for everything else, before anything is called."""
 
-    dispatch = {opcode: pickle._Unpickler.dispatch[opcode]  # type: ignore[attr-defined]
-                for opcode in (getattr(pickle, name)[0] for name in _INSTRUCTIONS)}
+    dispatch = {opcode: _Machine.dispatch[opcode] for opcode in (getattr(pickle, name)[0] for name in _INSTRUCTIONS)}
 
     def __init__(self, file: Any, *, persistent_load: Callable | None = None, encoding: str = "utf-8", **unused: Any):
         super().__init__(file, encoding=encoding)
