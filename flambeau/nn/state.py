@@ -62,6 +62,14 @@ class StateDictMixin:
     """The part of `Module` that writes and reads dictionaries of tensors."""
 
     _version: int = 1
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
+    _non_persistent_buffers_set: set[str]
+    _modules: dict[str, Any]
+    _state_dict_hooks: OrderedDict
+    _state_dict_pre_hooks: OrderedDict
+    _load_state_dict_pre_hooks: OrderedDict
+    _load_state_dict_post_hooks: OrderedDict
 
     # -------------------------------------------------------------------------------------------- writing
 

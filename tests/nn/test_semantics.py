@@ -115,3 +115,27 @@ def test_lstm_and_lstm_cell_share_their_formulas():
         state = cell(step, state)
         outputs.append(state[0].tolist())
     np.testing.assert_allclose(outputs, lstm(x)[0].tolist(), rtol=1e-6)
+
+
+def test_whole_modules_and_optimizers_come_back_from_a_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    x = torch.randn(4, 2)
+    nn.MSELoss()(model(x), torch.zeros(4, 1)).backward()
+    optimizer.step()
+    checkpoint = {"model": model, "state": model.state_dict(), "optimizer": optimizer, "epoch": 3,
+                  "criterion": nn.MSELoss(reduction="sum"), "device": torch.device("cpu")}
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    back = torch.load(tmp_path / "checkpoint.pt", map_location="cpu", weights_only=False)
+    assert back["model"](x).tolist() == model(x).tolist()
+    assert back["epoch"] == 3 and back["criterion"].reduction == "sum" and back["device"] == torch.device("cpu")
+    # The parameters that the optimizer steps are still those of the model.
+    assert back["optimizer"].param_groups[0]["params"][0] is back["model"][0].weight
+    assert back["state"]["0.weight"].data_ptr() == back["model"][0].weight.data_ptr()
+
+
+def test_half_and_back():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    assert model.half()[0].weight.dtype == torch.float16
+    assert model.float()[1].running_mean.dtype == torch.float32
