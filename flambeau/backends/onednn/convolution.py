@@ -153,8 +153,8 @@ def conv_backward_weight(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, stride
     x, x_last = ordered(x)
     w_shape, padding = tuple(w_shape), pairs(padding)
     if weight_gradient.fits(x.shape, w_shape, stride, groups):
-        dw = weight_gradient.weight_gradient(grad, x, w_shape, padding, dilation)
-        return dw, weight_gradient.channel_sum(grad, grad_last) if want_bias else None
+        dw, db = weight_gradient.weight_gradient(grad, x, w_shape, padding, dilation)
+        return dw, db if want_bias else None
     plan = _backward_weight(grad.shape, grad_last, x.shape, x_last, w_shape, want_bias, stride, padding, dilation,
                             groups)
     out = np.empty(w_shape, np.float32)

@@ -40,8 +40,12 @@ def fits(x_shape: Sizes, w_shape: Sizes, stride: Sizes, groups: int) -> bool:
             and not loaded().has_avx512)
 
 
-def weight_gradient(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, padding: Pairs, dilation: Sizes) -> np.ndarray:
-    """(N, O, H', W') and (N, C, H, W) -> (O, C, kh, kw), contiguous; both arrays in one of the two orders."""
+def weight_gradient(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, padding: Pairs,
+                    dilation: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of weight and bias: (N, O, H', W') and (N, C, H, W) -> (O, C, kh, kw) and (O,).
+
+    Both arrays lie in one of the two orders; the results are contiguous.
+    """
     outputs, channels, rows, taps = w_shape
     image, seen = (channels_last(a).transpose(0, 2, 3, 1) for a in (x, grad))
     work = _blocks(seen.shape, rows, taps * channels, dilation[0])
@@ -50,10 +54,11 @@ def weight_gradient(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, padding: Pa
     parts = threads.parallel([
         functools.partial(_share, seen, image, share, (rows, outputs, taps, channels), padding, dilation)
         for share in shares])
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return np.ascontiguousarray(total.transpose(1, 3, 0, 2))
+    total, bias = parts[0]
+    for more, more_bias in parts[1:]:
+        total += more
+        bias += more_bias
+    return np.ascontiguousarray(total.transpose(1, 3, 0, 2)), bias
 
 
 def _blocks(seen: Sizes, rows: int, wide: int, dilation: int) -> list[Block]:
@@ -69,15 +74,16 @@ def _blocks(seen: Sizes, rows: int, wide: int, dilation: int) -> list[Block]:
 
 
 def _share(seen: np.ndarray, image: np.ndarray, work: list[Block], shape: Sizes, padding: Pairs,
-           dilation: Sizes) -> np.ndarray:
-    """The part of the gradient that comes from some blocks, (kh, O, kw, C)."""
+           dilation: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the gradients that comes from some blocks, (kh, O, kw, C) and (O,)."""
     rows, outputs, taps, channels = shape
     (top, _), (left, _) = padding
-    out = np.zeros((rows, outputs, taps * channels), np.float32)
+    out, bias = np.zeros((rows, outputs, taps * channels), np.float32), np.zeros((1, outputs), np.float32)
     reach = (rows - 1) * dilation[0]
     columns = np.empty(0, np.float32)
     for first, last, begin, end in work:
         grad, source, tall = seen[first:last, begin:end].reshape(-1, outputs), image[first:last], end - begin
+        bias += sgemm(np.ones((1, len(grad)), np.float32), grad)
         arguments = (seen.shape[2], taps, left, dilation[1])
         if last - first == 1:  # rows of one image follow each other: what one kernel row sees, the next sees shifted
             columns = _columns(source, begin - top, tall + reach, *arguments, columns)
@@ -88,7 +94,7 @@ def _share(seen: np.ndarray, image: np.ndarray, work: list[Block], shape: Sizes,
             else:
                 columns = matrix = _columns(source, begin - top + shift, tall, *arguments, columns)
             sgemm(grad.T, matrix.reshape(-1, taps * channels), out[row], add=True)
-    return out.reshape(shape)
+    return out.reshape(shape), bias[0]
 
 
 def _columns(image: np.ndarray, start: int, tall: int, width: int, taps: int, left: int, dilation: int,
@@ -101,7 +107,7 @@ def _columns(image: np.ndarray, start: int, tall: int, width: int, taps: int, le
     shape = (images, tall, width, taps, channels)
     if taps == 1 and tall == height and width == across and start == left == 0:
         return image.reshape(shape)
-    out = memory if memory.shape == shape else np.empty(shape, np.float32)
+    out = memory if memory.shape == shape and memory.base is None else np.empty(shape, np.float32)
     above, below = max(0, -start), max(0, start + tall - height)
     out[:, :above] = 0
     out[:, tall - below:] = 0
@@ -114,12 +120,3 @@ def _columns(image: np.ndarray, start: int, tall: int, width: int, taps: int, le
         inside[:, :, low:high, tap] = source[:, :, low + shift:high + shift]
         inside[:, :, high:, tap] = 0
     return out
-
-
-def channel_sum(grad: np.ndarray, last: bool) -> np.ndarray:
-    """The gradient of the bias: the sum over all but channels, image by image so that rounding stays small."""
-    n, c = grad.shape[:2]
-    if not last:
-        return grad.reshape(n, c, -1).sum(2).sum(0)
-    pixels = grad.transpose(0, *range(2, grad.ndim), 1).reshape(n, -1, c)
-    return np.matmul(np.ones(pixels.shape[1], np.float32), pixels).sum(0)
