@@ -141,7 +141,9 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     Norms below `eps` count as `eps`; their derivative is kept, as in PyTorch.
     """
     kind = promoted_float(x1, x2)
-    x1, x2 = x1.to(kind), x2.to(kind)
+    # Broadcast first: a dimension of size 1 along `dim` counts as often as it is repeated.
+    shape = np.broadcast_shapes(x1._array.shape, x2._array.shape)
+    x1, x2 = x1.to(kind).expand(shape), x2.to(kind).expand(shape)
     return (direction(x1, dim, eps) * direction(x2, dim, eps)).sum(dim=dim)
 
 

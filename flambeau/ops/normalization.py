@@ -107,10 +107,45 @@ def second_derivative(grad: Any, upstream: Tensor, x: Tensor, weight: Any, axes:
     return dupstream, dx, None if weight is None else upstream * dh, None, None
 
 
-def declare(name: str) -> Any:
+# ---- the same for parameters that are vectors of channels --------------------------------------
+
+
+def along_channels(t: Any, ndim: int) -> Any:
+    """A vector (array or tensor) shaped (1, C, 1, ...) to lie along the channels; None stays."""
+    return None if t is None else t.reshape(1, -1, *(1,) * (ndim - 2))
+
+
+def normalize_channels(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
+    """`normalize_over` for a weight and bias (C,) along the second dimension."""
+    return normalize_over(x, along_channels(weight, x.ndim), along_channels(bias, x.ndim), axes=axes, eps=eps)
+
+
+def normalize_channels_backward(
+    upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
+) -> Any:
+    """`normalize_backward` for a weight and bias (C,)."""
+    shape = None if affine is None else (1, *affine, *(1,) * (x.ndim - 2))
+    dx, dweight, dbias = normalize_backward(
+        upstream, x, along_channels(weight, x.ndim), mean, var, axes=axes, eps=eps, affine=shape
+    )
+    return dx, dweight.reshape(-1), dbias.reshape(-1)
+
+
+def second_channel_derivative(
+    grad: Any, upstream: Tensor, x: Tensor, weight: Any, axes: Sizes, eps: float, affine: Any
+) -> Any:
+    """`second_derivative` for a weight and bias (C,)."""
+    ndim = x._array.ndim
+    a, b, c = grad[0], along_channels(grad[1], ndim), along_channels(grad[2], ndim)
+    found = second_derivative((a, b, c), upstream, x, along_channels(weight, ndim), axes, eps, affine)
+    of_weight = None if weight is None else found[2].sum(dim=(0, *range(2, ndim)))
+    return found[0], found[1], of_weight, None, None
+
+
+def declare(name: str, forward: Any, backward: Any, second: Any) -> Any:
     """A normalisation primitive, with the derivative as a second one, under a name that backends and `grad_fn` know."""
-    forward = primitive(name, outputs=3)(normalize_over)
-    backward = primitive(name + "_backward", outputs=3)(normalize_backward)
+    forward = primitive(name, outputs=3)(forward)
+    backward = primitive(name + "_backward", outputs=3)(backward)
 
     @forward.vjp
     def vjp(grad: Any, x: Tensor, weight: Any, bias: Any, out1: Tensor, out2: Tensor, axes: Sizes, eps: float) -> Any:
@@ -120,13 +155,17 @@ def declare(name: str) -> Any:
         )
         return dx, None if weight is None else dweight, None if bias is None else dbias
 
-    backward.vjp(second_derivative)
+    backward.vjp(second)
     return forward, backward
 
 
-native_batch_norm, native_batch_norm_backward = declare("native_batch_norm")
-native_layer_norm, native_layer_norm_backward = declare("native_layer_norm")
-native_group_norm, native_group_norm_backward = declare("native_group_norm")
+GENERAL = (normalize_over, normalize_backward, second_derivative)
+CHANNELS = (normalize_channels, normalize_channels_backward, second_channel_derivative)
+
+native_batch_norm, native_batch_norm_backward = declare("native_batch_norm", *CHANNELS)
+native_instance_norm, native_instance_norm_backward = declare("instance_norm", *CHANNELS)
+native_layer_norm, native_layer_norm_backward = declare("native_layer_norm", *GENERAL)
+native_group_norm, native_group_norm_backward = declare("native_group_norm", *GENERAL)
 
 
 @primitive("channel_affine")
@@ -143,29 +182,18 @@ channel_affine.vjp(x=lambda grad, scale: grad * scale, scale=lambda grad, x: gra
 # ---- oneDNN ------------------------------------------------------------------------------------
 
 
-def flat(t: Any) -> Any:
-    """The parameters of channels as a vector."""
-    return None if t is None else t.reshape(-1)
-
-
-def over_batch(x: Any, *others: Any, axes: Sizes, **attrs: Any) -> bool:
-    """Whether statistics are those of oneDNN's batch normalisation: one per channel."""
-    return len(axes) == x.ndim - 1 and usable(x, *others)
-
-
-@accelerated(native_batch_norm, when=over_batch)
+@accelerated(native_batch_norm)
 def onednn_batch_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
-    out, mean, var, _ = onednn(".normalization").batch_norm_train(x, flat(weight), flat(bias), eps)
-    shape = (1, -1, *(1,) * (x.ndim - 2))
-    return out, mean.reshape(shape), var.reshape(shape)
+    out, mean, var, _ = onednn(".normalization").batch_norm_train(x, weight, bias, eps)
+    return out, along_channels(mean, x.ndim), along_channels(var, x.ndim)
 
 
-@accelerated(native_batch_norm_backward, when=over_batch)
+@accelerated(native_batch_norm_backward)
 def onednn_batch_norm_backward(
     upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
 ) -> Any:
     found = onednn(".normalization").batch_norm_backward(
-        upstream, x, flat(weight), flat(mean), flat(var), eps, shift=affine is not None
+        upstream, x, weight, mean.reshape(-1), var.reshape(-1), eps, shift=affine is not None
     )
     return with_shapes(found, affine)
 
@@ -193,10 +221,58 @@ def with_shapes(found: Any, affine: Any) -> Any:
     return found[0], *(np.zeros(shape, np.float32) if g is None else g.reshape(shape) for g in found[1:])
 
 
+def onednn_rows(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
+    """Rows normalised by oneDNN; a weight that changes within the row or between rows is applied here."""
+    out, mean, var = onednn_layer_norm(x, None, None, axes=axes, eps=eps)
+    if weight is not None:
+        out *= weight
+    if bias is not None:
+        out += bias
+    return out, mean, var
+
+
+def onednn_rows_backward(
+    upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
+) -> Any:
+    scaled = upstream if weight is None else upstream * weight
+    dx, *empty = onednn_layer_norm_backward(scaled, x, None, mean, var, axes=axes, eps=eps, affine=None)
+    if affine is None:
+        return dx, *empty
+    # Both sums run over what the parameters do not distinguish: first along the end of each row, then over rows.
+    end = next(i for i in range(x.ndim, 0, -1) if affine[i - 1] != 1 or i == 1)
+    rows = (*x.shape[:end], math.prod(x.shape[end:]))
+    plain_x, plain_up = x.reshape(rows), upstream.reshape(rows)
+    products, sums = np.einsum("...s,...s->...", plain_up, plain_x), plain_up.sum(-1)
+    mean, scale = (s.reshape(s.shape[:end]) for s in (mean, 1 / np.sqrt(var + np.float32(eps))))
+    shape = affine[:end]
+    dweight = sum_to(scale * (products - mean * sums), shape, np.float32)
+    return dx, dweight.reshape(affine), sum_to(sums, shape, np.float32).reshape(affine)
+
+
+accelerated(native_group_norm)(onednn_rows)
+accelerated(native_group_norm_backward)(onednn_rows_backward)
+
+
+@accelerated(native_instance_norm)
+def onednn_instance_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
+    return onednn_rows(x, along_channels(weight, x.ndim), along_channels(bias, x.ndim), axes=axes, eps=eps)
+
+
+@accelerated(native_instance_norm_backward)
+def onednn_instance_norm_backward(
+    upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
+) -> Any:
+    shape = None if affine is None else (1, *affine, *(1,) * (x.ndim - 2))
+    dx, dweight, dbias = onednn_rows_backward(
+        upstream, x, along_channels(weight, x.ndim), mean, var, axes=axes, eps=eps, affine=shape
+    )
+    return dx, dweight.reshape(-1), dbias.reshape(-1)
+
+
 @accelerated(channel_affine, when=lambda x, scale, shift: x.ndim > 1 and usable(x, scale, shift))
 def onednn_channel_affine(x: Any, scale: Any, shift: Any) -> Any:
     zero, one = np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
-    return onednn(".normalization").batch_norm_eval(x, flat(scale), flat(shift), zero, one, 0.0)
+    return onednn(".normalization").batch_norm_eval(x, scale.reshape(-1), shift.reshape(-1), zero, one, 0.0)
 
 
 # ---- batch and instance ------------------------------------------------------------------------
@@ -220,11 +296,6 @@ def check_channels(op: str, input: Any, **per_channel: Any) -> int:
     return channels
 
 
-def as_channels(t: Any, ndim: int) -> Any:
-    """A vector shaped (1, C, 1, ...) to lie along the channels; None stays."""
-    return None if t is None else t.reshape(1, -1, *(1,) * (ndim - 2))
-
-
 def move_statistics(
     running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int, momentum: float
 ) -> None:
@@ -246,7 +317,7 @@ def fixed_norm(input: Tensor, running_mean: Tensor, running_var: Tensor, weight:
     if bias is not None:
         shift = shift + bias
     ndim = input._array.ndim
-    return hide(channel_affine(input, as_channels(scale, ndim), as_channels(shift, ndim)), input)
+    return hide(channel_affine(input, along_channels(scale, ndim), along_channels(shift, ndim)), input)
 
 
 def untouched(input: Tensor, weight: Any, bias: Any) -> Tensor:
@@ -290,9 +361,7 @@ def batch_norm(
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     axes = (0, *range(2, x.ndim))
-    out, mean, var = native_batch_norm(
-        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=axes, eps=eps
-    )
+    out, mean, var = native_batch_norm(input, weight, bias, axes=axes, eps=eps)
     if running_mean is not None or running_var is not None:
         move_statistics(running_mean, running_var, mean._array.reshape(-1), var._array.reshape(-1), count, momentum)
     return hide(out, input)
@@ -324,9 +393,7 @@ def instance_norm(
     count = math.prod(x.shape[2:])
     if count == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
-    out, mean, var = native_batch_norm(
-        input, as_channels(weight, x.ndim), as_channels(bias, x.ndim), axes=tuple(range(2, x.ndim)), eps=eps
-    )
+    out, mean, var = native_instance_norm(input, weight, bias, axes=tuple(range(2, x.ndim)), eps=eps)
     if running_mean is not None or running_var is not None:
         over_samples = [s._array.reshape(x.shape[:2]).mean(0) for s in (mean, var)]
         move_statistics(running_mean, running_var, *over_samples, count, momentum)

@@ -9,6 +9,7 @@ align_corners, antialias). `resample` applies a plan to the last dimensions, `re
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,35 @@ def antialiased(size: int, out: int, step: Any, kind: str, real: Any) -> Taps:
     return np.minimum(position, size - 1), weight.astype(real)
 
 
+# A map whose input is no longer than this is applied as a matrix product: more work, but BLAS does it.
+DENSE = 128
+
+
+@functools.lru_cache(maxsize=64)
+def dense(size: int, how: tuple[Any, ...], double: bool) -> np.ndarray:
+    """One map as a matrix (out, size)."""
+    positions, weights = taps(size, how, double)
+    matrix = np.zeros((len(positions), size), np.float64 if double else np.float32)
+    np.add.at(matrix, (np.arange(len(positions))[:, None], positions), 1 if weights is None else weights)
+    return matrix
+
+
+def product(x: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
+    """The matrix applied along one axis."""
+    if axis == x.ndim - 1:
+        return np.matmul(x, matrix.T)
+    rows = x.reshape(*x.shape[: axis + 1], math.prod(x.shape[axis + 1 :]))
+    return np.matmul(matrix, rows).reshape(*x.shape[:axis], len(matrix), *x.shape[axis + 1 :])
+
+
+def multipliable(x: np.ndarray, size: int) -> bool:
+    """Whether the matrix gives the same as the taps: it multiplies everything, so inf or nan would spread."""
+    if size > DENSE or x.dtype not in (np.float32, np.float64):
+        return False
+    values = x.ravel(order="K")
+    return bool(np.isfinite(np.dot(values, values)))
+
+
 # ---- the primitives ----------------------------------------------------------------------------
 
 
@@ -136,6 +166,9 @@ def resample(x: Any, *, plan: tuple[Any, ...]) -> Any:
         positions, weights = taps(x.shape[axis], how, kind == np.float64)
         if weights is None:
             x = np.take(x, positions[:, 0], axis)
+            continue
+        if multipliable(x, x.shape[axis]):
+            x = product(x, dense(x.shape[axis], how, kind == np.float64), axis)
             continue
         along = (-1,) + (1,) * (x.ndim - axis - 1)
         out: Any = None
@@ -152,6 +185,9 @@ def resample_backward(grad: Any, *, plan: tuple[Any, ...], size: Sizes) -> Any:
     """The adjoint of `resample`: gradients added up where values came from."""
     double = grad.dtype == np.float64
     for axis, (how, n) in enumerate(zip(plan, size), grad.ndim - len(plan)):
+        if multipliable(grad, n):
+            grad = product(grad, dense(n, how, double).T, axis)
+            continue
         positions, weights = taps(n, how, double)
         along = (-1,) + (1,) * (grad.ndim - axis - 1)
         out = np.zeros((*grad.shape[:axis], n, *grad.shape[axis + 1:]), grad.dtype)
