@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core.storage import Storage, TypedStorage
+from flambeau.serialization import options
 from flambeau.serialization.names import UNTYPED, StorageType
 from flambeau.serialization.pickler import StorageTable, make_pickler
 from flambeau.serialization.rebuild import MetaStorage
@@ -43,7 +44,8 @@ class ZipWriter:
         """Add a record; `data` is bytes or a contiguous byte array."""
         content = memoryview(data)
         full_name = f"{self.folder}/{name}".encode()
-        size, checksum, offset = len(content), zlib.crc32(content), self.position
+        size, offset = len(content), self.position
+        checksum = zlib.crc32(content) if options.get_crc32_options() else 0
         wide = struct.pack("<HHQQ", 1, 16, size, size) if size >= _WIDE else b""
         start = offset + 30 + len(full_name) + len(wide) + 4
         padding = -start % ALIGNMENT
@@ -149,7 +151,8 @@ class ZipReader:
         data = np.empty(size, np.uint8)
         self.file.seek(start)
         fill(self.file, data, name)
-        if zlib.crc32(data) != info.CRC:
+        # PyTorch writes 0 when checksums are switched off.
+        if options.get_crc32_options() and info.CRC and zlib.crc32(data) != info.CRC:
             raise RuntimeError(f"PytorchStreamReader failed reading file {name}: the checksum does not fit the content")
         return data
 
@@ -198,9 +201,10 @@ def swap_bytes(data: np.ndarray, kind: StorageType) -> np.ndarray:
     return data if size == 1 else data.view(f"u{size}").byteswap().view(np.uint8)
 
 
-def load(reader: ZipReader, unpickler: Callable, restore: Callable, options: dict[str, Any]) -> Any:
+def load(reader: ZipReader, unpickler: Callable, restore: Callable, arguments: dict[str, Any]) -> Any:
     """The object in an archive. `restore(storage, location)` puts storages where they belong."""
-    swapped = reader.has("byteorder") and reader.read("byteorder").decode("ascii", "replace") != sys.byteorder
+    named = reader.read("byteorder").decode("ascii", "replace") if reader.has("byteorder") else None
+    swapped = options.is_swapped(named)
     loaded: dict[str, tuple[TypedStorage, int]] = {}
 
     def persistent_load(place: Any) -> TypedStorage:
@@ -217,7 +221,7 @@ def load(reader: ZipReader, unpickler: Callable, restore: Callable, options: dic
         return loaded[key][0]
 
     stream = io.BytesIO(reader.read("data.pkl"))
-    return unpickler(stream, persistent_load=persistent_load, **options).load()
+    return unpickler(stream, persistent_load=persistent_load, **arguments).load()
 
 
 __all__ = ["MetaStorage", "ZipReader", "ZipWriter", "load", "save"]

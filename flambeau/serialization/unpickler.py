@@ -117,6 +117,18 @@ ADVICE = (
 _Machine: Any = vars(pickle)["_Unpickler"]     # Python's own machine in Python, whose instructions can be chosen
 
 
+def _permitted(module: str, name: str) -> Any:
+    """What the name stands for, if it is on the list; else None."""
+    key = (module, name)
+    found = _PLAIN.get(key) or names.SAFE.get(key) or _allowed.get(key)
+    return names.find(module, name) if found is None and key == ("torch.nn.parameter", "Parameter") else found
+
+
+def is_allowed(module: str, name: str) -> bool:
+    """Whether `weights_only=True` lets a file name this class or function."""
+    return _permitted(_OLD_MODULES.get(module, module), name) is not None
+
+
 class WeightsUnpickler(_Machine):
     """Reads tensors and plain containers. UnpicklingError for everything else, before anything is called."""
 
@@ -139,10 +151,7 @@ class WeightsUnpickler(_Machine):
 
     def find_class(self, module: str, name: str) -> Any:
         module = _OLD_MODULES.get(module, module)
-        key = (module, name)
-        found = _PLAIN.get(key) or names.SAFE.get(key) or _allowed.get(key)
-        if found is None and key == ("torch.nn.parameter", "Parameter"):
-            found = names.find(module, name)
+        found = _permitted(module, name)
         if found is None:
             raise pickle.UnpicklingError(
                 f"Unsupported global: GLOBAL {module}.{name} was not an allowed global by default. Please use "

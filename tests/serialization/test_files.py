@@ -326,3 +326,41 @@ def test_a_file_with_other_byte_order():
     swapped.seek(0)
     loaded = torch.load(swapped)
     assert loaded["w"].tolist() == [0, 1, 2] and loaded["z"].tolist() == [1 + 2j] and loaded["i"].tolist() == [1, 2]
+
+
+def test_unsafe_globals_are_listed():
+    value = {"w": torch.ones(1), "p": torch.nn.Parameter(torch.ones(1)), "m": torch.nn.Linear(1, 1)}
+    for protocol in (2, 4):
+        listed = torch.serialization.get_unsafe_globals_in_checkpoint(saved(value, pickle_protocol=protocol))
+        assert listed == ["torch.nn.modules.linear.Linear"]
+    with torch.serialization.safe_globals([torch.nn.Linear]):
+        assert torch.serialization.get_unsafe_globals_in_checkpoint(saved(value)) == []
+    with pytest.raises(ValueError, match=r"torch\.save"):
+        torch.serialization.get_unsafe_globals_in_checkpoint(saved(value, _use_new_zipfile_serialization=False))
+
+
+def test_without_checksums():
+    torch.serialization.set_crc32_options(False)
+    try:
+        buffer = saved(torch.arange(3))
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.serialization.get_crc32_options()
+    assert {info.CRC for info in zipfile.ZipFile(buffer).infolist()} == {0}
+    buffer.seek(0)
+    assert torch.load(buffer).tolist() == [0, 1, 2]
+
+
+def test_byte_order_of_files_that_do_not_say():
+    buffer = saved(torch.tensor([1, 256], dtype=torch.int16), _disable_byteorder_record=True)
+    assert "archive/byteorder" not in zipfile.ZipFile(buffer).namelist()
+    buffer.seek(0)
+    torch.serialization.set_default_load_endianness(torch.serialization.LoadEndianness.BIG)
+    try:
+        assert torch.load(buffer).tolist() == [256, 1]
+    finally:
+        torch.serialization.set_default_load_endianness(None)
+    buffer.seek(0)
+    assert torch.load(buffer).tolist() == [1, 256]
+    with pytest.raises(TypeError):
+        torch.serialization.set_default_load_endianness("big")

@@ -2,4 +2,4 @@
 
 from flambeau.data import *  # noqa: F403
 from flambeau.data import __all__
-from flambeau.utils.data import dataloader, dataset, distributed, sampler
+from flambeau.utils.data import _utils, dataloader, dataset, distributed, sampler
