@@ -73,9 +73,12 @@ def _piecewise(
         beyond = x < low if edges else x <= low
     else:
         beyond = ((x < low) | (x > high)) if edges else ((x <= low) | (x >= high))
-    if inside == 1 and outside == 0:
-        return masked(grad, ~beyond)
-    return np.where(beyond, grad * grad.dtype.type(outside), grad * grad.dtype.type(inside))
+    if outside == 0:
+        return masked(grad if inside == 1 else grad * grad.dtype.type(inside), ~beyond)
+    if inside == 0:
+        return masked(grad if outside == 1 else grad * grad.dtype.type(outside), beyond)
+    slopes = np.array([inside, outside], grad.dtype)
+    return grad * slopes.take(beyond.view(np.uint8))
 
 
 _piecewise.vjp(
@@ -134,6 +137,8 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 @primitive("leaky_relu", elementwise=True)
 def _leaky_relu(x: Any, *, negative_slope: float) -> Any:
+    if 0 <= negative_slope <= 1:
+        return np.maximum(x, x * negative_slope)
     return np.where(x > 0, x, x * negative_slope)
 
 
@@ -325,7 +330,9 @@ def rrelu(
 @primitive("elu", elementwise=True)
 @in_float32
 def _elu(x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
-    return np.where(x <= 0, np.expm1(x * input_scale) * (alpha * scale), x * scale)
+    # expm1(z) as 2 t / (1 - t) with t = tanh(z / 2): NumPy's tanh is vectorised, its expm1 is not.
+    t = np.tanh(np.minimum(x, 0) * (input_scale / 2))
+    return np.maximum(x, 0) * scale + (2 * alpha * scale) * t / (1 - t)
 
 
 @_elu.vjp

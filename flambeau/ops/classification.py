@@ -31,8 +31,13 @@ __all__ = [
 
 
 def _weights_of_targets(target: Any, weight: Any, ignore_index: int, dtype: Any) -> tuple[Any, Any]:
-    """Class numbers that are safe to index with, and for each sample its weight: 0 where it is to be ignored."""
+    """Class numbers that are safe to index with, and for each sample its weight: 0 where it is to be ignored.
+
+    Without weights, where nothing is ignored, None stands for a weight of 1 for all.
+    """
     counts = target != ignore_index
+    if counts.all():
+        return target, None if weight is None else weight[target]
     safe = np.where(counts, target, 0)
     if weight is None:
         return safe, counts.astype(dtype)
@@ -41,6 +46,8 @@ def _weights_of_targets(target: Any, weight: Any, ignore_index: int, dtype: Any)
 
 def _at_class(x: Any, classes: Any) -> Any:
     """x[n, classes[n, …], …]"""
+    if x.ndim == 2:
+        return x[np.arange(len(classes)), classes]
     return np.take_along_axis(x, classes[:, None], 1)[:, 0]
 
 
@@ -48,12 +55,15 @@ def _at_class(x: Any, classes: Any) -> Any:
 def _nll(x: Any, target: Any, weight: Any, *, reduction: str, ignore_index: int) -> Any:
     """x (N, C, …), target (N, …), weight (C,) or None."""
     safe, weights = _weights_of_targets(target, weight, ignore_index, x.dtype)
-    picked = _at_class(x, safe) if x.shape[1] else np.zeros(target.shape, x.dtype)
-    losses = np.where(weights != 0, -picked * weights, weights)
+    losses = np.negative(_at_class(x, safe)) if x.shape[1] else np.zeros(target.shape, x.dtype)
+    if weights is not None:
+        losses = np.where(weights != 0, losses * weights, weights)
     if reduction == "none":
         return losses
     total = losses.sum()
-    return np.asarray(total / weights.sum() if reduction == "mean" else total, dtype=x.dtype)
+    if reduction == "mean":
+        total = total / (x.dtype.type(losses.size) if weights is None else weights.sum())
+    return np.asarray(total, dtype=x.dtype)
 
 
 @primitive("nll_loss_backward")
@@ -61,10 +71,14 @@ def _nll_backward(grad: Any, x: Any, target: Any, weight: Any, *, reduction: str
     """The transpose of `nll_loss`, which is linear in x: zeros but for the classes of the targets."""
     safe, weights = _weights_of_targets(target, weight, ignore_index, grad.dtype)
     if reduction == "mean":
-        grad = grad / weights.sum()
+        grad = grad / (grad.dtype.type(target.size) if weights is None else weights.sum())
+    share = -grad if weights is None else -weights * grad
     out = np.zeros_like(x, order="C")
-    if out.size:
-        np.put_along_axis(out, safe[:, None], (-weights * grad)[:, None], 1)
+    if out.ndim == 2 and out.size:
+        out[np.arange(len(safe)), safe] = share
+    elif out.size:
+        share = np.broadcast_to(share, target.shape)
+        np.put_along_axis(out, safe[:, None], share[:, None], 1)
     return out
 
 
@@ -146,6 +160,8 @@ def _check_targets(input: Tensor, target: Tensor, weight: Tensor | None) -> None
 
 
 def _check_classes(target: Any, classes: int, ignore_index: int) -> None:
+    if not target.size or (target.min() >= 0 and target.max() < classes):
+        return
     wrong = (target != ignore_index) & ((target < 0) | (target >= classes))
     if wrong.any():
         raise IndexError(f"Target {target[wrong].flat[0]} is out of bounds: there are {classes} classes.")
@@ -266,7 +282,8 @@ def _uniform_loss(
         return reduced(losses, reduction)
     of_class = None if weight is None else weight._array
     _, weights = _weights_of_targets(target._array, of_class, ignore_index, logits._array.dtype)
-    return sum(losses) / float(weights.sum() or float("nan"))
+    total = counts.size if weights is None else float(weights.sum())
+    return sum(losses) / (total or float("nan"))
 
 
 # ---- yes or no for each element ------------------------------------------------------------------

@@ -30,7 +30,15 @@ def _add_rows(grad: Any, indices: Any, *, rows: int) -> Any:
     order = np.argsort(numbers, kind="stable")
     sorted_numbers = numbers[order]
     starts = np.flatnonzero(np.diff(sorted_numbers, prepend=-1))
-    out[sorted_numbers[starts]] = np.add.reduceat(values[order], starts, axis=0)
+    lengths = np.diff(starts, append=len(order))
+    once = order[starts[lengths == 1]]
+    out[numbers[once]] = values[once]
+    again = np.repeat(lengths > 1, lengths)  # adding up costs ten times as much as copying
+    if again.any():
+        lengths = lengths[lengths > 1]
+        starts = np.cumsum(lengths) - lengths
+        order = order[again]
+        out[numbers[order[starts]]] = np.add.reduceat(values[order], starts, axis=0)
     return out
 
 
