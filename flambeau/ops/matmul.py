@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import inplace_of
 from flambeau.core.tensor import Tensor
 from flambeau.ops import pointwise
+from flambeau.ops.native import onednn, usable
 from flambeau.ops.pointwise import conj
 from flambeau.ops.reductions import _sum
 from flambeau.ops.reductions import sum as sum_
@@ -73,7 +75,15 @@ def multiply_arrays(x: Any, y: Any) -> Any:
         return np.matmul(x.astype(np.float32), y.astype(np.float32)).astype(x.dtype)
     if x.dtype.kind == "b":
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
+    if x.dtype == np.float32 and min(x.ndim, y.ndim) > 1 and math.prod(x.shape[-2:]) * y.shape[-1] > ONE_THREAD \
+            and usable(x, y):
+        return onednn().sgemm(x, y) if x.ndim == y.ndim == 2 else onednn().matmul(x, y)
     return np.matmul(x, y)
+
+
+# Up to this many products OpenBLAS stays on the calling thread and is the fastest. Beyond, its threads and OpenMP's
+# wait for each other's cores: larger matrices go to oneDNN, on the same threads as convolutions.
+ONE_THREAD = 1 << 18
 
 
 @primitive("matmul", grad_name="MmBackward0")

@@ -238,6 +238,14 @@ def test_matmul(rng, left, right):
     close(onednn.sgemm(noise(rng, 3, 4) * 0, noise(rng, 4, 5), out, add=True), np.ones((3, 5)))
 
 
+def test_matmul_refuses_shapes_that_do_not_fit(rng):
+    for product in (onednn.sgemm, onednn.matmul):
+        with pytest.raises(ValueError, match="4 columns, 5 rows"):
+            product(noise(rng, 3, 4), noise(rng, 5, 6))
+    with pytest.raises(ValueError, match="broadcast"):
+        onednn.matmul(noise(rng, 2, 3, 4), noise(rng, 3, 4, 5))
+
+
 def test_linear(rng):
     x, w, bias = noise(rng, 2, 3, 4), noise(rng, 5, 4), noise(rng, 5)
     close(onednn.linear(x, w), x @ w.T)

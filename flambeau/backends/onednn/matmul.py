@@ -27,7 +27,11 @@ def _readable(matrix: np.ndarray) -> tuple[np.ndarray, bool, int]:
 
 
 def sgemm(x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None, add: bool = False) -> np.ndarray:
-    """The product of two float32 matrices; transposed views are read in place. `add`: added to `out`."""
+    """The product of two float32 matrices; transposed views are read in place. `add`: added to `out`.
+
+    Raises: ValueError unless the inner sizes agree.
+    """
+    check_inner(x, y)
     (rows, depth), columns = x.shape, y.shape[1]
     x, x_turned, x_lead = _readable(x)
     y, y_turned, y_lead = _readable(y)
@@ -41,6 +45,12 @@ def sgemm(x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None, add: bool
     if status:
         raise lib.OneDNNError("dnnl_sgemm", status)
     return out
+
+
+def check_inner(x: np.ndarray, y: np.ndarray) -> None:
+    """ValueError unless the rows of y are as many as the columns of x."""
+    if x.shape[-1] != y.shape[-2]:
+        raise ValueError(f"shapes {x.shape} and {y.shape} do not multiply: {x.shape[-1]} columns, {y.shape[-2]} rows")
 
 
 def _make_matmul(x_shape: Sizes, x_turned: bool, y_shape: Sizes, y_turned: bool, bias: int) -> Primitive:
@@ -71,7 +81,8 @@ def _dense(array: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def matmul(x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """(…, m, k) @ (…, k, n) + bias (n,); batch axes broadcast."""
+    """(…, m, k) @ (…, k, n) + bias (n,); batch axes broadcast. Raises: ValueError for shapes that do not fit."""
+    check_inner(x, y)
     rank = max(x.ndim, y.ndim)
     x, x_turned = _dense(x.reshape((1,) * (rank - x.ndim) + x.shape))
     y, y_turned = _dense(y.reshape((1,) * (rank - y.ndim) + y.shape))
