@@ -96,7 +96,7 @@ def _cumprod_vjp_products(grad: Tensor, x: Tensor, dim: int) -> Tensor:
 
 
 def cumprod(input: Tensor, dim: Any, *, dtype: dtypes.dtype | None = None) -> Tensor:
-    """Running products along `dim`; integers and bools in int64. The derivative is right also where elements are zero."""
+    """Running products along `dim`; integers and bools in int64. The derivative holds where elements are zero too."""
     input, dim = _prepared(input, dim, dtype)
     return _cumprod(input, dim=dim)
 

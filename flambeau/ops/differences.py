@@ -15,7 +15,8 @@ from flambeau.ops.reductions import _sum, wrap_dims
 from flambeau.ops.shape import _slice, _unsqueeze
 
 
-def diff(input: Tensor, n: int = 1, dim: Any = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
+def diff(input: Tensor, n: int = 1, dim: Any = -1, prepend: Tensor | None = None,
+         append: Tensor | None = None) -> Tensor:
     """Differences of neighbours along `dim`, taken `n` times, with entries put before or after first."""
     if input._array.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
@@ -29,7 +30,7 @@ def diff(input: Tensor, n: int = 1, dim: Any = -1, prepend: Tensor | None = None
         size = input._array.shape[dim]
         if size == 0:
             break
-        input = subtract(_slice(input, dim=dim, start=1, stop=size, step=1), _slice(input, dim=dim, start=0, stop=size - 1, step=1))
+        input = subtract(*reversed(_neighbours(input, dim, size)))
     return input.clone() if n == 0 else input
 
 
@@ -37,7 +38,8 @@ def _areas(name: str, y: Tensor, x: Tensor | None, dx: Any, dim: Any) -> tuple[T
     """The areas of the trapezoids between neighbours along `dim`."""
     dim = wrap_dim(dim, y._array.ndim)
     if y._array.dtype.kind == "b" or (x is not None and x._array.dtype.kind == "b"):
-        raise RuntimeError(f"{name}: received a bool input for `{'y' if y._array.dtype.kind == 'b' else 'x'}`, but bool is not supported")
+        raise RuntimeError(f"{name}: received a bool input for `{'y' if y._array.dtype.kind == 'b' else 'x'}`, but "
+                           "bool is not supported")
     n = y._array.shape[dim] if y._array.ndim else 1
     pairs = add(*_neighbours(y, dim, n))
     if x is None:
@@ -100,14 +102,16 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
     else:
         steps = list(spacing)
         if len(steps) != len(dims):
-            raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list of length equal to the number of "
+            raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list of length equal "
+                               "to the number of "
                                f"dims, {len(dims)}, but got {len(steps)}")
     for d, step in zip(dims, steps, strict=True):
         n = input._array.shape[d] if input._array.ndim else 1
         if n < edge_order + 1:
             raise RuntimeError(f"torch.gradient expected each dimension size to be at least edge_order+1, got {n}")
         if isinstance(step, Tensor) and (step._array.ndim != 1 or step._array.size != n):
-            raise RuntimeError("torch.gradient expected each spacing tensor to be a vector of the size of its dimension, "
+            raise RuntimeError("torch.gradient expected each spacing tensor to be a vector of the size of its "
+                               "dimension, "
                                f"{n}, but got {list(step._array.shape)}")
     return tuple(_slope(input, d, step, edge_order) for d, step in zip(dims, steps, strict=True))
 
@@ -135,7 +139,8 @@ def _slope(f: Tensor, dim: int, step: Any, edge_order: int) -> Tensor:
         last = div(sub(at(n - 1, n), at(n - 2, n - 1)), step_at(n - 2, n - 1))
     else:
         first = _edge(at(0, 1), at(1, 2), at(2, 3), step_at(0, 1), step_at(1, 2))
-        last = mul(_edge(at(n - 1, n), at(n - 2, n - 1), at(n - 3, n - 2), step_at(n - 2, n - 1), step_at(n - 3, n - 2)), -1)
+        steps = step_at(n - 2, n - 1), step_at(n - 3, n - 2)
+        last = mul(_edge(at(n - 1, n), at(n - 2, n - 1), at(n - 3, n - 2), *steps), -1)
     return cat([first, *parts, last], dim)
 
 

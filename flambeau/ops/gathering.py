@@ -87,14 +87,16 @@ def check_along(name: str, input: Tensor, dim: Any, index: Tensor, source: Tenso
         raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index._array.ndim}")
     shape, have = input._array.shape, source._array.shape
     if have and (len(have) != len(shape)) and shape:
-        raise RuntimeError(f"{name}(): Source and destination must have the same number of dimensions, got {list(have)} and "
+        raise RuntimeError(f"{name}(): Source and destination must have the same number of dimensions, got "
+                           f"{list(have)} and "
                            f"{list(shape)}")
     entries = have[dim] if have else 1
     if index._array.size != entries:
         raise RuntimeError(f"{name}(): Number of indices ({index._array.size}) should be equal to source.size(dim): "
                            f"({entries}), for dim: {dim}")
     if have and shape and any(n != m for d, (n, m) in enumerate(zip(shape, have, strict=True)) if d != dim):
-        raise RuntimeError(f"{name}(): Source/destination tensor must have same slice shapes. Destination {list(shape)} at dimension "
+        raise RuntimeError(f"{name}(): Source/destination tensor must have same slice shapes. Destination "
+                           f"{list(shape)} at dimension "
                            f"{dim}, source {list(have)}")
     if not have and len(shape) > 1:
         raise RuntimeError(f"{name}(): source of 0 dimensions does not fit a tensor of shape {list(shape)}")
@@ -107,7 +109,8 @@ def check_along(name: str, input: Tensor, dim: Any, index: Tensor, source: Tenso
 def _index_add_form(apply: Any, input: Tensor, dim: Any, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """`source` (times `alpha`) added to the entries along `dim` listed in `index`; repeated entries add up."""
     if input._array.dtype != source._array.dtype:
-        raise RuntimeError(f"index_add_(): self ({scalar_name(input._array.dtype)}) and source ({scalar_name(source._array.dtype)}) "
+        raise RuntimeError(f"index_add_(): self ({scalar_name(input._array.dtype)}) and source "
+                           f"({scalar_name(source._array.dtype)}) "
                            "must have the same scalar type")
     dim = check_along("index_add", input, dim, index, source)
     if alpha != 1:
@@ -132,7 +135,8 @@ def _index_copy_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any, shapes: A
 def _index_copy_form(apply: Any, input: Tensor, dim: Any, index: Tensor, source: Tensor) -> Tensor:
     """The entries along `dim` listed in `index` replaced by those of `source`."""
     if index._array.dtype != np.int64:
-        raise RuntimeError(f"index_copy_(): Expected a long tensor for index, but got {scalar_name(index._array.dtype)}")
+        raise RuntimeError("index_copy_(): Expected a long tensor for index, but got "
+                           f"{scalar_name(index._array.dtype)}")
     if input._array.dtype != source._array.dtype:
         raise RuntimeError("index_copy_(): self and source expected to have the same dtype, but got (self) "
                            f"{scalar_name(input._array.dtype)} and (source) {scalar_name(source._array.dtype)}")
@@ -235,10 +239,12 @@ def _put_form(apply: Any, input: Tensor, index: Tensor, source: Tensor, accumula
     if index._array.dtype != np.int64:
         raise RuntimeError(f"put_(): Expected a long tensor for index, but got {scalar_name(index._array.dtype)}")
     if input._array.dtype != source._array.dtype:
-        raise RuntimeError(f"put_(): self and source expected to have the same dtype, but got self.dtype = {input.dtype} and "
+        raise RuntimeError("put_(): self and source expected to have the same dtype, but got self.dtype = "
+                           f"{input.dtype} and "
                            f"source.dtype = {source.dtype}")
     if index._array.size != source._array.size:
-        raise RuntimeError("put_(): Expected source and index to have the same number of elements, but got source.numel() = "
+        raise RuntimeError("put_(): Expected source and index to have the same number of elements, but got "
+                           "source.numel() = "
                            f"{source._array.size}, index.numel() = {index._array.size}")
     if not input._array.size and index._array.size:
         raise IndexError("put_(): tried to put elements into an empty tensor")

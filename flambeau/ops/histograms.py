@@ -60,22 +60,25 @@ def _range(flat: np.ndarray, low: float, high: float, name: str, margin: float) 
     return (low - margin, high + margin) if low == high else (low, high)
 
 
-def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False) -> Any:
+def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
+              density: bool = False) -> Any:
     """(hist, bin_edges) of all elements: `bins` equal intervals over `range` (or the data), or the edges themselves."""
     array = input._array
     _check_floats(array)
     flat = array.reshape(-1, 1)
     weights = None if weight is None else weight._array.reshape(-1)
     if weight is not None and weight._array.shape != array.shape:
-        raise RuntimeError("torch.histogram(): if weight tensor is provided it should have the same shape as the input tensor "
+        raise RuntimeError("torch.histogram(): if weight tensor is provided it should have the same shape as the input "
+                           "tensor "
                            "excluding its innermost dimension")
     edges = [_edges(flat[:, 0], bins, None if range is None else tuple(range), "torch.histogram")]
     hist = _counts(flat, edges, weights, density)
     return TYPES["histogram"](wrap(hist), wrap(edges[0]))
 
 
-def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False) -> Any:
-    """(hist, bin_edges) of points in the last dimension (N, D): one bin number, or one number or edge vector per coordinate."""
+def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
+                density: bool = False) -> Any:
+    """(hist, bin_edges) of points in the last dimension (N, D): one number of bins, or bins per coordinate."""
     array = input._array
     _check_floats(array)
     if array.ndim < 2:
@@ -84,9 +87,11 @@ def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor |
     d = points.shape[1]
     per_dim = [bins] * d if isinstance(bins, (int, Tensor)) else list(bins)
     if len(per_dim) != d:
-        raise RuntimeError(f"torch.histogramdd: expected {d} sequences of bin edges for a {d}-dimensional histogram but got {len(per_dim)}")
+        raise RuntimeError(f"torch.histogramdd: expected {d} sequences of bin edges for a {d}-dimensional histogram "
+                           f"but got {len(per_dim)}")
     spans = [None] * d if range is None else [tuple(range[2 * i : 2 * i + 2]) for i in np.arange(d)]
-    edges = [_edges(points[:, i], b, span, "torch.histogramdd") for i, (b, span) in enumerate(zip(per_dim, spans, strict=True))]
+    columns = zip(points.T, per_dim, spans, strict=True)
+    edges = [_edges(column, b, span, "torch.histogramdd") for column, b, span in columns]
     hist = _counts(points, edges, None if weight is None else weight._array.reshape(-1), density)
     return TYPES["histogramdd"](wrap(hist), tuple(wrap(e) for e in edges))
 

@@ -24,7 +24,8 @@ from flambeau.ops.writing import copy_
 
 _ALL = slice(None)
 _NUMBERS = (bool, int, float, complex, np.generic)
-ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim "
+ZERO_DIM = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+            "0-dim "
             "tensor to a number")
 
 # ---- basic indexing: views ------------------------------------------------------------------------
@@ -138,7 +139,8 @@ def resolve(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[tuple[int, Ten
             used += 1
     if used > ndim:
         if ndim == 0 and len(items) == 1:
-            raise IndexError("slice() cannot be applied to a 0-dim tensor." if isinstance(items[0], slice) else ZERO_DIM)
+            sliced = isinstance(items[0], slice)
+            raise IndexError("slice() cannot be applied to a 0-dim tensor." if sliced else ZERO_DIM)
         raise IndexError(f"too many indices for tensor of dimension {ndim}")
     key: list[Any] = []
     advanced: list[tuple[int, Tensor]] = []
@@ -188,7 +190,8 @@ def _as_tuple(index: Any) -> tuple[Any, ...]:
         item is None or item is Ellipsis or isinstance(item, (slice, Tensor, list, tuple, np.ndarray)) for item in index
     ):
         warnings.warn(
-            "Using a non-tuple sequence for multidimensional indexing is deprecated; use x[tuple(seq)] instead of x[seq].",
+            "Using a non-tuple sequence for multidimensional indexing is deprecated; use x[tuple(seq)] instead of "
+            "x[seq].",
             UserWarning, stacklevel=4)
         return tuple(index)
     return (index,)
@@ -202,7 +205,8 @@ def _known(item: Any) -> Any:
     if kind is slice:
         return item if _plain_slice(item) else _checked_slice(item)
     if isinstance(item, np.bool_) or isinstance(item, (float, complex, np.floating, np.complexfloating)):
-        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
+                         "indices "
                          f"(got {kind.__name__})")
     if isinstance(item, np.integer):
         return int(item)
@@ -222,14 +226,14 @@ def _known(item: Any) -> Any:
     if array.ndim == 0:
         return bool(array) if array.dtype.kind == "b" else int(array)
     if array.dtype == np.uint8:
-        warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.", UserWarning,
-                      stacklevel=5)
+        warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.",
+                      UserWarning, stacklevel=5)
         return wrap(array != 0)
     return item
 
 
 def _checked_slice(s: slice) -> slice:
-    start, stop, step = (None if v is None else v.__index__() if hasattr(v, "__index__") else v for v in (s.start, s.stop, s.step))
+    start, stop, step = (v.__index__() if hasattr(v, "__index__") else v for v in (s.start, s.stop, s.step))
     for v in (start, stop, step):
         if v is not None and not isinstance(v, int):
             raise TypeError("slice indices must be integers or None or have an __index__ method")
@@ -249,7 +253,8 @@ def _check_mask(mask: Tensor, x: Tensor, at: int, number: int) -> None:
     shape = x._array.shape
     have = mask._array.shape
     if shape[at : at + len(have)] != have:
-        raise IndexError(f"The shape of the mask {list(have)} at index {number} does not match the shape of the indexed tensor "
+        raise IndexError(f"The shape of the mask {list(have)} at index {number} does not match the shape of the "
+                         "indexed tensor "
                          f"{list(shape)} at index {at}")
 
 
@@ -367,10 +372,12 @@ def _index_put_form(apply: Any, input: Tensor, indices: Any, values: Tensor, acc
     RuntimeError when the types differ or values do not broadcast to the indexed shape.
     """
     if not isinstance(indices, (tuple, list)):
-        raise TypeError(f"index_put_(): argument 'indices' (position 1) must be tuple of Tensors, not {type(indices).__name__}")
+        raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, not "
+                        f"{type(indices).__name__}")
     if input._array.dtype != values._array.dtype:
         raise RuntimeError("Index put requires the source and destination dtypes match, got "
-                           f"{scalar_name(input._array.dtype)} for the destination and {scalar_name(values._array.dtype)} for the "
+                           f"{scalar_name(input._array.dtype)} for the destination and "
+                           f"{scalar_name(values._array.dtype)} for the "
                            "source.")
     items = tuple(_ALL if i is None else wrap(i._array.reshape(1)) if i._array.ndim == 0 else i for i in indices)
     _, advanced, _ = resolve(input, items)
@@ -388,7 +395,8 @@ def _put(apply: Any, input: Tensor, dims: Any, arrays: Any, values: Tensor, accu
     except ValueError:
         fits = False
     if not fits:
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values._array.shape)} cannot be broadcast to indexing "
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values._array.shape)} cannot be broadcast to "
+                           "indexing "
                            f"result of shape {list(shape)}")
     return apply(_index_put, input, values, *arrays, dims=dims, accumulate=accumulate)
 
@@ -485,14 +493,16 @@ def _write_advanced(region: np.ndarray, advanced: Any, values: np.ndarray) -> No
         raise dimension_error(error) from None
     except ValueError:
         shape = region[where].shape
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of "
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to "
+                           "indexing result of "
                            f"shape {list(shape)}") from None
 
 
 def _check_value_type(self: Tensor, value: Tensor) -> None:
     if self._array.dtype != value._array.dtype:
         raise RuntimeError("Index put requires the source and destination dtypes match, got "
-                           f"{scalar_name(self._array.dtype)} for the destination and {scalar_name(value._array.dtype)} for the "
+                           f"{scalar_name(self._array.dtype)} for the destination and "
+                           f"{scalar_name(value._array.dtype)} for the "
                            "source.")
 
 

@@ -68,7 +68,8 @@ def _misfit(shapes: list[Any], dim: int) -> RuntimeError:
             return RuntimeError(f"Tensors must have same number of dimensions: got {len(shape)} and {len(other)}")
         for d, (n, m) in enumerate(zip(shape, other, strict=True)):
             if n != m and d != dim:
-                return RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {n} but got size {m} for "
+                return RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {n} but got "
+                                    f"size {m} for "
                                     f"tensor number {position} in the list.")
     return RuntimeError(f"cannot concatenate tensors of shapes {shapes}")
 

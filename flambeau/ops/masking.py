@@ -46,8 +46,8 @@ def common_shape(a: Any, b: Any) -> tuple[int, ...]:
             n = b[d - rank] if d - rank + len(b) >= 0 else 1
             if m != n and m != 1 and n != 1:
                 break
-        raise RuntimeError(
-            f"The size of tensor a ({m}) must match the size of tensor b ({n}) at non-singleton dimension {d}") from None
+        raise RuntimeError(f"The size of tensor a ({m}) must match the size of tensor b ({n}) at non-singleton "
+                           f"dimension {d}") from None
 
 
 # ---- fill, select, scatter ---------------------------------------------------------------------------
@@ -76,7 +76,8 @@ def _masked_fill_form(apply: Any, input: Tensor, mask: Tensor, value: Any) -> Te
         if value._array.dtype != input._array.dtype:
             value = pointwise._cast(value, dtype=input._array.dtype)
     elif not isinstance(value, (bool, int, float, complex, np.generic)):
-        raise TypeError(f"masked_fill(): argument 'value' (position 2) must be Number or Tensor, not {type(value).__name__}")
+        raise TypeError("masked_fill(): argument 'value' (position 2) must be Number or Tensor, not "
+                        f"{type(value).__name__}")
     else:
         value = wrap(_fill_value(value, input._array.dtype))
     shape = input._array.shape
@@ -92,14 +93,13 @@ def _masked_fill_form(apply: Any, input: Tensor, mask: Tensor, value: Any) -> Te
 
 def _fill_value(value: Any, target: Any) -> np.ndarray:
     kind = {bool: "b", int: "i", float: "f", complex: "c"}.get(type(value), np.asarray(value).dtype.kind)
-    order = "biufc"
-    have = order.index(target.kind) if target.kind in order else order.index("f")
-    if (kind == "c" and target.kind != "c") or (kind == "f" and have < order.index("f")):
-        raise RuntimeError(f"value cannot be converted to type {dtypes.from_numpy(target).name} without overflow")
+    message = f"value cannot be converted to type {dtypes.from_numpy(target).name} without overflow"
+    if (kind == "c" and target.kind != "c") or (kind == "f" and target.kind in "biu"):
+        raise RuntimeError(message)
     try:
         return np.array(value, target)
     except OverflowError:
-        raise RuntimeError(f"value cannot be converted to type {dtypes.from_numpy(target).name} without overflow") from None
+        raise RuntimeError(message) from None
 
 
 masked_fill, masked_fill_ = both("masked_fill", _masked_fill_form)
@@ -160,7 +160,8 @@ _take_first.vjp(grad=lambda grad, shapes: reshape(grad, -1)[: shapes[0][0]])
 def _masked_scatter_form(apply: Any, input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """The tensor with the elements of `source`, in order, where `mask` is true. RuntimeError if there are too few."""
     if input._array.dtype != source._array.dtype:
-        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
+        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and "
+                           f"{source.dtype}")
     if mask._array.dtype.kind != "b":
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     shape = common_shape(input._array.shape, mask._array.shape)
@@ -211,8 +212,10 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     if array.dtype.kind != "b":
         if array.dtype != np.uint8:
             raise RuntimeError(
-                f"where expected condition to be a boolean tensor, but got a tensor with dtype {scalar_name(array.dtype)}")
-        warnings.warn("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a future version "
+                "where expected condition to be a boolean tensor, but got a tensor with dtype "
+                f"{scalar_name(array.dtype)}")
+        warnings.warn("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a "
+                      "future version "
                       "of PyTorch. Use a boolean condition instead.", UserWarning, stacklevel=2)
         condition = wrap(array != 0)
     return pointwise.where(condition, input, other)

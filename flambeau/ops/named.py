@@ -30,13 +30,16 @@ def set_names(t: Tensor, names: Any) -> None:
         return
     given = (names,) if isinstance(names, str) else tuple(names)
     if len(given) != t._array.ndim:
-        raise RuntimeError(f"Number of names ({len(given)}) and number of dimensions in tensor ({t._array.ndim}) do not match. "
-                           "Attempted to create a tensor with dims " + f"{list(t._array.shape)} and names {list(given)}")
+        raise RuntimeError(f"Number of names ({len(given)}) and number of dimensions in tensor ({t._array.ndim}) do "
+                           "not match. "
+                           "Attempted to create a tensor with dims " + f"{list(t._array.shape)} and names "
+                                                                       f"{list(given)}")
     for name in given:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"names must be strings or None, not {type(name).__name__}")
         if name is not None and not name.isidentifier():
-            raise RuntimeError(f"Invalid name: a valid identifier contains only digits, letters and underscores and does not start "
+            raise RuntimeError("Invalid name: a valid identifier contains only digits, letters and underscores and "
+                               "does not start "
                                f"with a digit, got: '{name}'.")
     _check_distinct(given)
     t._names = given if any(name is not None for name in given) else None
@@ -73,7 +76,8 @@ def _renamed(self: Tensor, names: Any, changes: dict[str, Any]) -> Any:
             raise RuntimeError("rename: cannot take both new names and a mapping of old names to new ones")
         for old in changes:
             if old not in have:
-                raise RuntimeError(f"rename: Tried to rename dim '{old}' to '{changes[old]}' in Tensor{_shown(have)} but dim '{old}' "
+                raise RuntimeError(f"rename: Tried to rename dim '{old}' to '{changes[old]}' in Tensor{_shown(have)} "
+                                   f"but dim '{old}' "
                                    "does not exist")
         return tuple(changes.get(name, name) if name is not None else None for name in have)
     if len(names) == 1 and (names[0] is None or isinstance(names[0], (tuple, list))):
@@ -109,11 +113,13 @@ def refine_names(self: Tensor, *names: Any) -> Tensor:
     names = names[0] if len(names) == 1 and isinstance(names[0], (tuple, list)) else names
     wanted = _expanded(names, have, "refine_names")
     if len(wanted) != len(have):
-        raise RuntimeError(f"refine_names: cannot coerce Tensor{_shown(have)} to Tensor{_shown(wanted)} because they have different "
+        raise RuntimeError(f"refine_names: cannot coerce Tensor{_shown(have)} to Tensor{_shown(wanted)} because they "
+                           "have different "
                            f"number of dims ({len(have)} and {len(wanted)} respectively).")
     for position, (old, new) in enumerate(zip(have, wanted)):
         if old is not None and old != new:
-            raise RuntimeError(f"refine_names: cannot coerce Tensor{_shown(have)} to Tensor{_shown(wanted)} because '{old}' is "
+            raise RuntimeError(f"refine_names: cannot coerce Tensor{_shown(have)} to Tensor{_shown(wanted)} because "
+                               f"'{old}' is "
                                f"different from '{new}' at index {position}")
     return _with_names(self, wanted)
 
@@ -122,7 +128,7 @@ def refine_names(self: Tensor, *names: Any) -> Tensor:
 
 
 def align_to(self: Tensor, *names: Any) -> Tensor:
-    """A view with the dimensions in this order; names it lacks become dimensions of size 1, "..." stands for the rest."""
+    """A view with the dimensions in this order; new names are dimensions of size 1, "..." stands for the rest."""
     have = names_of(self)
     names = names[0] if len(names) == 1 and isinstance(names[0], (tuple, list)) else names
     wanted = ["..." if name is Ellipsis else name for name in names]
@@ -146,13 +152,15 @@ def align_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 def _aligned(self: Tensor, wanted: Names, function: str) -> Tensor:
     have = names_of(self)
     if None in have:
-        raise RuntimeError(f"{function}: All input dims must be named. Found unnamed dim at index {have.index(None)} of "
+        raise RuntimeError(f"{function}: All input dims must be named. Found unnamed dim at index {have.index(None)} "
+                           "of "
                            f"Tensor{_shown(have)}")
     if None in wanted:
         raise RuntimeError(f"{function}: All dims that are aligned to must be named, got {_shown(wanted)}")
     missing = [name for name in have if name not in wanted]
     if missing:
-        raise RuntimeError(f"{function}: Cannot find dim '{missing[0]}' from Tensor{_shown(have)} in the desired alignment "
+        raise RuntimeError(f"{function}: Cannot find dim '{missing[0]}' from Tensor{_shown(have)} in the desired "
+                           "alignment "
                            f"{_shown(wanted)}.")
     made = _permute(_alias(self), dims=tuple(have.index(name) for name in wanted if name in have))
     for dim, name in enumerate(wanted):
@@ -171,12 +179,11 @@ def flatten_names(input: Tensor, dims: Any, end: Any, out_dim: str | None) -> Te
     else:
         start, last = (wrap_dim(d, len(have), input) for d in (dims, end))
         positions = list(range(start, last + 1))
-    for before, after in zip(positions, positions[1:]):
-        if after != before + 1:
-            raise RuntimeError(f"flatten(tensor, dims, out_dim): dims {_shown(have[p] for p in positions)} must be consecutive in "
-                               f"Tensor{_shown(have)}")
     if not positions:
         raise RuntimeError("flatten(tensor, dims, out_dim): dims cannot be empty")
+    if positions != list(range(positions[0], positions[0] + len(positions))):
+        raise RuntimeError(f"flatten(tensor, dims, out_dim): dims {_shown(have[p] for p in positions)} must be "
+                           f"consecutive in Tensor{_shown(have)}")
     if out_dim is None and any(have[p] is not None for p in positions):
         raise RuntimeError("flatten(tensor, dims, out_dim): a name for the result is needed: pass out_dim")
     start, last = positions[0], positions[-1]
@@ -209,13 +216,15 @@ def unify(a: Names, b: Names) -> Names:
     rank = max(len(a), len(b))
     left, right = ((None,) * (rank - len(n)) + n for n in (a, b))
     out = []
-    for position, (m, n) in enumerate(zip(left, right)):
+    for m, n in zip(left, right):
         if m is not None and n is not None and m != n:
-            raise RuntimeError(f"Error when attempting to broadcast dims {_shown(a)} and dims {_shown(b)}: dim '{m}' and dim '{n}' are "
+            raise RuntimeError(f"Error when attempting to broadcast dims {_shown(a)} and dims {_shown(b)}: dim '{m}' "
+                               f"and dim '{n}' are "
                                "at the same position from the right but do not match.")
         for one, other, names in ((m, n, right), (n, m, left)):
             if one is not None and other is None and one in names:
-                raise RuntimeError(f"Misaligned dims when attempting to broadcast dims {_shown(a)} and dims {_shown(b)}: dim '{one}' "
+                raise RuntimeError(f"Misaligned dims when attempting to broadcast dims {_shown(a)} and dims "
+                                   f"{_shown(b)}: dim '{one}' "
                                    "appears in a different position from the right across both lists.")
         out.append(m if m is not None else n)
     return tuple(out)
@@ -289,8 +298,8 @@ def _linear(names: list[Names], attrs: Any, inputs: Any) -> Names:
 RULES: dict[str, Any] = {
     **dict.fromkeys(("where", "masked_fill", "clamp", "copy", "rejoin"), _unify_all),
     **dict.fromkeys((
-        "sum", "mean", "amax", "amin", "all", "any", "count_nonzero", "norm", "std", "var", "logsumexp", "argmax", "argmin", "max",
-        "min", "median", "nanmedian", "mode", "kthvalue", "prod", "take_value"), _reduce),
+        "sum", "mean", "amax", "amin", "all", "any", "count_nonzero", "norm", "std", "var", "logsumexp", "argmax",
+        "argmin", "max", "min", "median", "nanmedian", "mode", "kthvalue", "prod", "take_value"), _reduce),
     **dict.fromkeys(("slice", "split", "index_select", "gather", "topk"), _first),
     **dict.fromkeys(("pick", "cut", "insert"), _by_key),
     "select": lambda names, attrs, inputs: _without(names[0], (attrs["dim"],)),

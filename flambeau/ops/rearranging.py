@@ -165,7 +165,7 @@ _roll.vjp(
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    """A copy shifted along dimensions, what leaves at one end enters at the other; without `dims` the flattened tensor."""
+    """A copy shifted along dimensions, what leaves at one end enters at the other; without `dims` as if flattened."""
     steps = (shifts,) if isinstance(shifts, (int, Tensor)) else tuple(shifts)
     steps = tuple(int(s) for s in steps)
     along = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
@@ -323,7 +323,8 @@ def _replaced(input: Tensor, src: Tensor, replay: Any) -> Tensor:
     region = replay(input._array).shape
     if src._array.shape != region:
         raise RuntimeError(
-            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
+            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size "
+            "= "
             f"{list(region)}"
         )
     return copy_slices(input, src, replay=replay)
@@ -355,7 +356,8 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     shape = diagonal(input.detach(), offset, dim1, dim2)._array.shape
     if src._array.shape != shape:
         raise RuntimeError(
-            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
+            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size "
+            "= "
             f"{list(shape)}"
         )
     ndim = input._array.ndim
@@ -370,7 +372,8 @@ def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, stora
     shown = input.detach().as_strided(size, stride, storage_offset)
     if src._array.shape != shown._array.shape:
         raise RuntimeError(
-            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size = "
+            f"expected src to have a size equal to the slice of self. src size = {list(src._array.shape)}, slice size "
+            "= "
             f"{list(shown._array.shape)}"
         )
     start = shown.storage_offset() if storage_offset is None else storage_offset

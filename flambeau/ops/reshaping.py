@@ -67,7 +67,8 @@ def unflatten(input: Tensor, dim: Any, sizes: Any) -> Tensor:
         raise RuntimeError("only one dimension can be inferred")
     if (-1 in sizes and (known == 0 or n % known)) or (-1 not in sizes and known != n):
         raise RuntimeError(
-            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({n}) in the input tensor"
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({n}) in the input "
+            "tensor"
         )
     sizes = tuple(n // known if s == -1 else s for s in sizes)
     return view(input, (*shape[:dim], *sizes, *shape[dim + 1 :]))
@@ -185,8 +186,8 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: Any = 0) -> tuple
             raise RuntimeError(f"number of sections must be larger than 0, got {sections}")
         sizes = [n // sections + (i < n % sections) for i in range(sections)]
         return split(input, sizes, dim)
-    cuts = [0, *(int(i) for i in indices_or_sections), n]
-    bounds = [slice(a, b).indices(n)[:2] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    cuts = [int(i) for i in indices_or_sections]
+    bounds = [slice(a, b).indices(n)[:2] for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
     return tuple(_slice(input, dim=dim, start=a, stop=max(a, b), step=1) for a, b in bounds)
 
 
@@ -200,7 +201,8 @@ def _splitter(name: str, least: int, choose: Any) -> Any:
         ndim = input._array.ndim
         if ndim < least:
             raise RuntimeError(
-                f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with {ndim} dimensions!"
+                f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with {ndim} "
+                "dimensions!"
             )
         dim = choose(ndim)
         n = input._array.shape[dim]
@@ -236,7 +238,8 @@ def numpy_T(self: Tensor) -> Tensor:
     ndim = self._array.ndim
     if ndim not in (0, 2):
         warnings.warn(
-            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw "
+            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will "
+            "throw "
             "an error in a future release. Consider `x.mT` to transpose batches of matrices or "
             "`x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
             UserWarning,
@@ -339,7 +342,7 @@ def resize_as_(self: Tensor, tensor: Tensor, memory_format: Any = None) -> Tenso
 
 
 def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
-    """Let the tensor show other memory: that of a tensor, or of a storage with offset, size and stride; nothing without one."""
+    """Let the tensor show the memory of a tensor, or of a storage with offset, size and stride; nothing without one."""
     if modes.grad and self._requires_grad and self._node is None and source is not None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if source is None:

@@ -16,19 +16,19 @@ from flambeau.ops.masking import _masked_fill, common_shape
 from flambeau.ops.pointwise import div, mul, where, zero_of
 from flambeau.ops.shape import _expand, reshape
 
-REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
-
 
 def _check_types(name: str, x: Tensor, source: Tensor) -> None:
     if x._array.dtype != source._array.dtype:
-        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {scalar_name(x._array.dtype)} and "
+        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {scalar_name(x._array.dtype)} "
+                           "and "
                            f"{scalar_name(source._array.dtype)}")
 
 
 def _coordinates(index: np.ndarray, dim: int) -> tuple[Any, ...]:
     """The NumPy key of what an index addresses: itself along `dim`, its own coordinates elsewhere."""
-    rank = index.ndim
-    return tuple(index if d == dim else np.arange(n).reshape((-1,) + (1,) * (rank - d - 1)) for d, n in enumerate(index.shape))
+    own = [np.arange(n).reshape((-1,) + (1,) * (index.ndim - d - 1)) for d, n in enumerate(index.shape)]
+    own[dim] = index
+    return tuple(own)
 
 
 def _range_error(index: Any, dim: int, size: int) -> RuntimeError:
@@ -62,18 +62,21 @@ def _check_gather(name: str, x: Tensor, dim: Any, index: Any, source: Tensor | N
         raise RuntimeError(f"{name}(): Expected dtype int64 for index")
     shape, wanted = x._array.shape or (1,), array.shape or (1,)
     if len(shape) != len(wanted):
-        raise RuntimeError(f"Index tensor must have the same number of dimensions as {'input' if source is None else 'self'} tensor")
+        raise RuntimeError("Index tensor must have the same number of dimensions as "
+                           f"{'input' if source is None else 'self'} tensor")
     if any(n > m for d, (n, m) in enumerate(zip(wanted, shape, strict=True)) if d != dim):
         if source is None and name == "gather":
             raise RuntimeError(f"Size does not match at dimension {_first_larger(wanted, shape, dim)} expected index "
                                f"{list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim}")
-        raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim}")
+        raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from "
+                           f"dimension {dim}")
     if source is not None:
         have = source._array.shape or (1,)
         if len(have) != len(wanted):
             raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
         if any(n > m for n, m in zip(wanted, have, strict=True)):
-            raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from dimension {dim} and "
+            raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from "
+                               f"dimension {dim} and "
                                f"to be no larger size than src {list(have)}")
     # Read as unsigned, negative positions are the largest: one pass finds both kinds.
     if array.view(np.uint64 if array.itemsize == 8 else np.uint32).max() >= shape[dim]:
@@ -234,9 +237,9 @@ def _identity(reduce: str, dtype: Any) -> Any:
 @_scatter_reduce.vjp
 def _scatter_reduce_vjp(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, dim: int, reduce: str,
                         include_self: bool, needs: Any, shapes: Any) -> Any:
-    corner = source if source._array.shape == index._array.shape else source[tuple(slice(n) for n in index._array.shape)]
-    rule = {"sum": _sum_rule, "mean": _mean_rule, "prod": _prod_rule, "amax": _extreme_rule, "amin": _extreme_rule}[reduce]
-    old, new = rule(grad, x, index, corner, out, dim=dim, include_self=include_self)
+    shape = index._array.shape
+    corner = source if source._array.shape == shape else source[tuple(slice(n) for n in shape)]
+    old, new = RULES[reduce](grad, x, index, corner, out, dim=dim, include_self=include_self)
     if not include_self:
         old = _scatter(old, index, zero_of(old), dim=dim)
     if new._array.shape != shapes[2]:
@@ -244,11 +247,13 @@ def _scatter_reduce_vjp(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, 
     return old, None, new
 
 
-def _sum_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int, include_self: bool) -> Any:
+def _sum_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int,
+              include_self: bool) -> Any:
     return grad, _gather(grad, index, dim=dim)
 
 
-def _mean_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int, include_self: bool) -> Any:
+def _mean_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int,
+               include_self: bool) -> Any:
     counts = wrap(np.full(x._array.shape, float(include_self), x._array.dtype))
     ones = wrap(np.ones(index._array.shape, x._array.dtype))
     counts = _scatter_add(counts, index, ones, dim=dim)
@@ -256,7 +261,8 @@ def _mean_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tens
     return share, _gather(share, index, dim=dim)
 
 
-def _prod_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int, include_self: bool) -> Any:
+def _prod_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int,
+               include_self: bool) -> Any:
     """Each factor receives the product of the others, right also when one or several factors are zero."""
     one = wrap(np.ones((), x._array.dtype))
 
@@ -274,7 +280,8 @@ def _prod_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tens
     return old, new
 
 
-def _extreme_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int, include_self: bool) -> Any:
+def _extreme_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int,
+                  include_self: bool) -> Any:
     """All that equal the extreme share the gradient evenly."""
     dtype = x._array.dtype
     x_wins = wrap((x._array == out._array).astype(dtype))
@@ -284,13 +291,16 @@ def _extreme_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: T
     return mul(x_wins, share), mul(source_wins, _gather(share, index, dim=dim))
 
 
+RULES = {"sum": _sum_rule, "mean": _mean_rule, "prod": _prod_rule, "amax": _extreme_rule, "amin": _extreme_rule}
+
+
 def _scatter_reduce_form(apply: Any, input: Tensor, dim: Any, index: Tensor, src: Tensor, reduce: str, *,
                          include_self: bool = True) -> Tensor:
     """`src` combined with what is at positions along `dim`: "sum", "prod", "mean", "amax" or "amin".
 
     With `include_self=False` the old values do not take part where something arrives.
     """
-    if reduce not in REDUCTIONS:
+    if reduce not in RULES:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     dim = _check_gather("scatter", input, dim, index, src)
     _check_types("scatter", input, src)
@@ -300,7 +310,7 @@ def _scatter_reduce_form(apply: Any, input: Tensor, dim: Any, index: Tensor, src
 def _index_reduce_form(apply: Any, input: Tensor, dim: Any, index: Tensor, source: Tensor, reduce: str, *,
                        include_self: bool = True) -> Tensor:
     """Like `index_add` with another way to combine: "prod", "mean", "amax" or "amin"."""
-    if reduce not in REDUCTIONS[1:]:
+    if reduce not in RULES or reduce == "sum":
         raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
     if input._array.dtype != source._array.dtype:
         raise RuntimeError(f"index_reduce(): self ({scalar_name(input._array.dtype)}) and source "
@@ -326,12 +336,15 @@ index_reduce, index_reduce_ = both("index_reduce", _index_reduce_form)
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """Values at `indices` along `dim`, other dimensions broadcasting; without `dim`, both flattened."""
     if indices._array.dtype != np.int64:
-        raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {scalar_name(indices._array.dtype)}")
+        raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
+                           f"{scalar_name(indices._array.dtype)}")
     if dim is None:
         return gather(reshape(input, -1), 0, reshape(indices, -1))
     if input._array.ndim != indices._array.ndim:
-        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
-                           f"{input._array.ndim} dimensions for input, and {indices._array.ndim} dimensions for indices")
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but "
+                           "got "
+                           f"{input._array.ndim} dimensions for input, and {indices._array.ndim} dimensions for "
+                           "indices")
     dim = wrap_dim(dim, input._array.ndim)
     if input._array.ndim == 0:
         return gather(input, dim, indices)

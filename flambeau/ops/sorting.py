@@ -80,8 +80,8 @@ def _topk(x: Any, *, k: int, dim: int, largest: bool) -> Any:
     flat = at_least_1d(x)
     values = np.moveaxis(comparable(flat), dim, -1)
     n = values.shape[-1]
-    if n > 128 and k < n // 4:
-        chosen = np.argpartition(values, n - k if largest else k - 1, axis=-1) if k else np.empty((*values.shape[:-1], 0), int)
+    if n > 128 and 0 < k < n // 4:
+        chosen = np.argpartition(values, n - k if largest else k, axis=-1)
         chosen = chosen[..., n - k :] if largest else chosen[..., :k]
         order = sort_positions(np.take_along_axis(values, chosen, -1), chosen.ndim - 1, largest)
         chosen = np.take_along_axis(chosen, order, -1)
@@ -161,7 +161,8 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     return _answer(wrap(values), inverse.reshape(array.shape), counts, return_inverse, return_counts)
 
 
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: Any = None) -> Any:
+def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False,
+                       dim: Any = None) -> Any:
     """Each run of equal values (or equal slices along `dim`) once."""
     array = input._array
     if dim is not None and array.ndim:
@@ -169,7 +170,8 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     flat = array.reshape(-1)
     starts = np.concatenate(([True], flat[1:] != flat[:-1])) if flat.size else np.zeros(0, bool)
     inverse = np.cumsum(starts) - 1
-    return _answer(wrap(flat[starts]), inverse.reshape(array.shape), np.bincount(inverse), return_inverse, return_counts)
+    counts = np.bincount(inverse)
+    return _answer(wrap(flat[starts]), inverse.reshape(array.shape), counts, return_inverse, return_counts)
 
 
 def _unique_slices(array: np.ndarray, dim: int, return_inverse: bool, return_counts: bool, *, in_order: bool) -> Any:
@@ -194,16 +196,17 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     arrays = [v._array for v in (elements, test_elements) if isinstance(v, Tensor)]
     if not arrays:
         raise TypeError("isin(): at least one of elements and test_elements must be a Tensor")
-    kind = dtypes.result_of(arrays, [v for v in (elements, test_elements) if not isinstance(v, Tensor)]).numpy
-    a, b = (comparable((v._array if isinstance(v, Tensor) else np.asarray(v)).astype(kind)) for v in (elements, test_elements))
+    both = (elements, test_elements)
+    kind = dtypes.result_of(arrays, [v for v in both if not isinstance(v, Tensor)]).numpy
+    a, b = (comparable((v._array if isinstance(v, Tensor) else np.asarray(v)).astype(kind)) for v in both)
     return wrap(np.isin(a, b, invert=invert))
 
 
 # ---- places in a sorted sequence ------------------------------------------------------------------------------
 
 
-def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
-                 sorter: Tensor | None = None) -> Tensor:
+def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False,
+                 side: str | None = None, sorter: Tensor | None = None) -> Tensor:
     """Where values would have to be inserted into a sorted sequence (or, row by row, into the last dimension).
 
     `right`: after equal values instead of before them.
@@ -212,29 +215,38 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
         if side not in ("left", "right"):
             raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
         if side == "left" and right:
-            raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+            raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while "
+                               "right was True")
         right = side == "right"
     sequence = sorted_sequence._array
     if sorter is not None:
         if sorter._array.shape != sequence.shape:
-            raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
+            raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size, but got boundary "
+                               "tensor "
                                f"{list(sequence.shape)} and got sorter tensor {list(sorter._array.shape)}")
         if sorter._array.dtype != np.int64:
-            raise RuntimeError(f"torch.searchsorted(): sorter must be a tensor of long dtype but got dtype {sorter.dtype}")
+            raise RuntimeError("torch.searchsorted(): sorter must be a tensor of long dtype but got dtype "
+                               f"{sorter.dtype}")
         if sorter._array.size and (sorter._array.min() < 0 or sorter._array.max() >= sequence.shape[-1]):
             raise RuntimeError("torch.searchsorted(): sorter index out of range")
         sequence = np.take_along_axis(sequence, sorter._array, -1)
     values = input._array if isinstance(input, Tensor) else np.asarray(input)
     if not isinstance(input, Tensor) and sequence.ndim != 1:
-        raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1")
-    if isinstance(input, Tensor) and values.dtype != sequence.dtype and (values.ndim or sequence.dtype.kind != values.dtype.kind):
-        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
+        raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is "
+                           "1")
+    differs = values.dtype != sequence.dtype and (values.ndim > 0 or sequence.dtype.kind != values.dtype.kind)
+    if isinstance(input, Tensor) and differs:
+        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but "
+                           "got boundary "
                            f"tensor dtype {sorted_sequence.dtype} and input value tensor dtype {input.dtype}")
     if sequence.ndim == 0:
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should have positive dimension, but got 0 "
+                           "dimension")
     if sequence.ndim > 1 and (values.ndim != sequence.ndim or values.shape[:-1] != sequence.shape[:-1]):
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-                           f"tensor and input value tensor must match, but we got boundaries tensor {list(sequence.shape)} and input "
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions "
+                           "of boundaries "
+                           "tensor and input value tensor must match, but we got boundaries tensor "
+                           f"{list(sequence.shape)} and input "
                            f"value tensor {list(values.shape)}")
     return wrap(_insertion(sequence, values, right).astype(np.int32 if out_int32 else np.int64, copy=False))
 
@@ -251,7 +263,7 @@ def _insertion(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.ndar
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """The number of the interval between `boundaries` in which each value lies; `right` puts a boundary above itself."""
+    """Which interval between `boundaries` each value lies in; `right` puts a value on a boundary into the next."""
     if boundaries._array.ndim != 1:
         raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries._array.ndim})")
     values = input._array if isinstance(input, Tensor) else np.asarray(input)

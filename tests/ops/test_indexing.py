@@ -32,6 +32,13 @@ ADVANCED = [
 ]
 
 
+def arrays(index):
+    """The same key for NumPy, whose empty lists are not integers."""
+    if isinstance(index, tuple):
+        return tuple(map(arrays, index))
+    return np.array(index, int) if isinstance(index, list) else index
+
+
 @pytest.mark.parametrize("index", BASIC, ids=str)
 def test_basic_indexing_gives_views(index):
     x = grid()
@@ -46,8 +53,7 @@ def test_basic_indexing_gives_views(index):
 def test_advanced_indexing_copies(index):
     x = grid()
     picked = x[index]
-    key = tuple(np.array(k, int) if isinstance(k, list) else k for k in index) if isinstance(index, tuple) else np.array(index, int)
-    assert picked.tolist() == GRID[key].tolist()
+    assert picked.tolist() == GRID[arrays(index)].tolist()
     assert picked.is_contiguous()
     picked.fill_(-1.0)
     assert x.tolist() == GRID.tolist()
@@ -128,7 +134,7 @@ def test_index_errors_of_zero_dim_tensors():
         torch.tensor(1.0)[0:1]
 
 
-@pytest.mark.parametrize("index", [*BASIC, *ADVANCED[:-1], (slice(None), [1, 1, 1]), GRID > 30], ids=lambda i: str(i)[:30])
+@pytest.mark.parametrize("index", [*BASIC, *ADVANCED[:-1], (..., [1, 1, 1]), GRID > 30], ids=lambda i: str(i)[:9])
 def test_gradients_of_indexing(index):
     index = torch.tensor(index) if isinstance(index, np.ndarray) else index
     assert gradcheck(lambda x: x[index], (grid(requires_grad=True),))
@@ -153,8 +159,7 @@ def test_duplicates_add_up_in_half_precision():
 @pytest.mark.parametrize("recorded", [False, True])
 def test_assignment(index, value, recorded):
     expected = GRID.copy()
-    key = tuple(np.array(k, int) if isinstance(k, list) else k for k in index) if isinstance(index, tuple) else index
-    key = np.array(key, int) if isinstance(key, list) else key
+    key = arrays(index)
     new = -7.0 if value == "number" else np.arange(expected[key].size, dtype=float).reshape(expected[key].shape)
     expected[key] = new
     x = grid(requires_grad=recorded) * 1
@@ -197,8 +202,10 @@ def test_assigned_values_are_cast_and_broadcast():
 @pytest.mark.parametrize("index, value, error, message", [
     (0, torch.ones(2, 4), RuntimeError, r"sizes provided \(1\)"),
     (0, torch.ones(3), RuntimeError, r"expanded size of the tensor \(4\) must match the existing size \(3\)"),
-    ([0, 1], torch.ones(3), RuntimeError, r"value tensor of shape \[3\] cannot be broadcast to indexing result of shape \[2, 4\]"),
-    ([0, 1], torch.ones(2, 4, dtype=torch.float64), RuntimeError, "got Float for the destination and Double for the source"),
+    ([0, 1], torch.ones(3), RuntimeError, r"value tensor of shape \[3\] cannot be broadcast to indexing result of "
+                                          r"shape \[2, 4\]"),
+    ([0, 1], torch.ones(2, 4, dtype=torch.float64), RuntimeError, "got Float for the destination and Double for the "
+                                                                  "source"),
     (0, [1, 2, 3, 4], TypeError, "can't assign a list to a torch.FloatTensor"),
     (0, np.ones(4), TypeError, "can't assign a numpy.ndarray"),
     (0, 1j, RuntimeError, "cannot be converted"),
@@ -226,7 +233,8 @@ def test_index_put_accumulates_duplicates():
     assert x.index_put_(where, torch.tensor(1.0, dtype=torch.float64)) is x and x.tolist() == [1, 0, 1]
     assert gradcheck(lambda x, v: x.index_put(where, v, accumulate=True), (randn(3), randn(3)))
     assert gradcheck(lambda x, v: x.index_put((torch.tensor([0, 2]), torch.tensor([1, 1])), v), (randn(3, 2), randn(2)))
-    assert gradcheck(lambda x, v: x.clone().index_put_((None, where[0]), v, accumulate=True), (randn(2, 3), randn(2, 3)))
+    pair = (randn(2, 3), randn(2, 3))
+    assert gradcheck(lambda x, v: x.clone().index_put_((None, where[0]), v, accumulate=True), pair)
 
 
 # ---- along a dimension -----------------------------------------------------------------------------------
@@ -297,10 +305,10 @@ REDUCTIONS = {"sum": np.sum, "prod": np.prod, "mean": np.mean, "amax": np.max, "
 def test_scatter_reduce(reduce, include_self):
     start, index = np.array([5.0, 1.0, -2.0, 4.0]), np.array([0, 1, 0, 3, 0])
     source = np.array([0.0, 2.0, 3.0, 4.0, -1.0])
-    expected = [
-        REDUCTIONS[reduce](np.concatenate((start[i : i + 1] if include_self or i not in index else start[:0], source[index == i])))
-        if include_self or i in index else start[i] for i in range(4)
-    ]
+    expected = []
+    for i in range(4):
+        own = start[i : i + 1] if include_self or i not in index else start[:0]
+        expected.append(REDUCTIONS[reduce](np.concatenate((own, source[index == i]))))
     x, where, y = torch.tensor(start), torch.tensor(index), torch.tensor(source)
     assert x.scatter_reduce(0, where, y, reduce, include_self=include_self).tolist() == expected
     if reduce != "sum":
@@ -322,9 +330,10 @@ def test_extremes_of_a_scatter_share_the_gradient():
     (lambda x, i: x.gather(0, i.float()), RuntimeError, "Expected dtype int64"),
     (lambda x, i: x.gather(5, i), IndexError, "Dimension out of range"),
     (lambda x, i: x.scatter(0, i, 1.0), RuntimeError, "index 9 is out of bounds"),
-    (lambda x, i: x.scatter(0, torch.tensor([0]), torch.ones(1, dtype=torch.float64)), RuntimeError, "Float and Double"),
+    (lambda x, i: x.scatter(0, i, torch.ones(1).double()), RuntimeError, "index 9"),
+    (lambda x, i: x.scatter(0, i - 9, torch.ones(1).double()), RuntimeError, "Float and Double"),
     (lambda x, i: x.gather(0, torch.tensor([[0]])), RuntimeError, "same number of dimensions"),
-    (lambda x, i: torch.ones(2, 3).gather(1, torch.zeros(3, 1, dtype=torch.int64)), RuntimeError, r"\[3, 1\] to be no larger .* \[2, 3\]"),
+    (lambda x, i: torch.ones(2, 3).gather(1, torch.zeros(3, 1).long()), RuntimeError, r"\[3, 1\] .* larger"),
     (lambda x, i: x.index_select(0, i), IndexError, "index out of range"),
     (lambda x, i: x.index_select(0, torch.tensor([[0]])), IndexError, "supposed to be a vector"),
     (lambda x, i: x.index_add(0, torch.tensor([0, 1]), torch.ones(3)), RuntimeError, r"Number of indices \(2\)"),
@@ -348,7 +357,8 @@ def test_errors(call, error, message):
 def test_nonzero_where_argwhere():
     x = torch.tensor([[0, 3], [4, 0]])
     assert x.nonzero().tolist() == torch.argwhere(x).tolist() == [[0, 1], [1, 0]]
-    assert [i.tolist() for i in torch.where(x > 0)] == [i.tolist() for i in x.nonzero(as_tuple=True)] == [[0, 1], [1, 0]]
+    assert [i.tolist() for i in torch.where(x > 0)] == [[0, 1], [1, 0]]
+    assert [i.tolist() for i in x.nonzero(as_tuple=True)] == [[0, 1], [1, 0]]
     assert torch.tensor(5).nonzero().shape == (1, 0)
     assert [i.tolist() for i in torch.tensor(5).nonzero(as_tuple=True)] == [[0]]
     assert torch.where(x > 0, 1.5, x).dtype is torch.float32

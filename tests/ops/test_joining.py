@@ -64,13 +64,16 @@ def test_cat_promotes_and_skips_empty_vectors():
     (lambda: torch.roll(torch.ones(2), (1, 2), 0), RuntimeError, "must align"),
     (lambda: torch.ones(2).tril(), RuntimeError, "at least 2 dimensions"),
     (lambda: torch.diag(torch.ones(1, 1, 1)), RuntimeError, "1D or 2D"),
-    (lambda: torch.ones(2, 3).unflatten(1, (2, 2)), RuntimeError, r"\[2, 2\] don't multiply up to the size of dim 1 \(3\)"),
+    (lambda: torch.ones(2, 3).unflatten(1, (2, 2)), RuntimeError, r"\[2, 2\] don't multiply up to the size of dim 1 "
+                                                                  r"\(3\)"),
     (lambda: torch.ones(2, 3).flatten(1, 0), RuntimeError, "start_dim cannot come after end_dim"),
     (lambda: torch.ones(2).mT, RuntimeError, "Got 1-D tensor"),
     (lambda: torch.ones(1, 1, 1).t(), RuntimeError, "3D"),
-    (lambda: torch.broadcast_tensors(torch.ones(2), torch.ones(3)), RuntimeError, r"tensor a \(2\) must match .* tensor b \(3\)"),
+    (lambda: torch.broadcast_tensors(torch.ones(2), torch.ones(3)), RuntimeError, r"tensor a \(2\) must match .* "
+                                                                                  r"tensor b \(3\)"),
     (lambda: torch.broadcast_shapes((2,), (3,)), RuntimeError, "cannot be broadcast"),
-    (lambda: torch.select_scatter(torch.ones(2, 3), torch.ones(2), 0, 0), RuntimeError, r"src size = \[2\], slice size = \[3\]"),
+    (lambda: torch.select_scatter(torch.ones(2, 3), torch.ones(2), 0, 0), RuntimeError, r"src size = \[2\], slice size "
+                                                                                        r"= \[3\]"),
 ])
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
@@ -105,8 +108,9 @@ def test_pieces_are_views():
 def test_meshgrid_products_and_combinations():
     x, y = torch.arange(3), torch.arange(2)
     for indexing in ("ij", "xy"):
-        for found, expected in zip(torch.meshgrid(x, y, indexing=indexing), np.meshgrid([0, 1, 2], [0, 1], indexing=indexing)):
-            same(found, expected)
+        expected = np.meshgrid([0, 1, 2], [0, 1], indexing=indexing)
+        for made, grid in zip(torch.meshgrid(x, y, indexing=indexing), expected):
+            same(made, grid)
     with pytest.warns(UserWarning, match="indexing"):
         assert torch.meshgrid([x, y])[0].shape == (3, 2)
     assert torch.cartesian_prod(y, y).tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]

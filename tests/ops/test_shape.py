@@ -7,14 +7,17 @@ import flambeau as torch
 from flambeau.autograd import gradcheck, gradgradcheck
 
 VIEWS = {
-    "view": lambda x: x.view(4, -1), "view_as": lambda x: x.view_as(torch.ones(4, 6)), "reshape": lambda x: x.reshape(-1),
+    "view": lambda x: x.view(4, -1), "view_as": lambda x: x.view_as(torch.ones(4, 6)),
+    "reshape": lambda x: x.reshape(-1),
     "transpose": lambda x: x.transpose(0, -1), "t": lambda x: x[0].t(), "T": lambda x: x[0].T, "mT": lambda x: x.mT,
     "H": lambda x: x[1].H, "adjoint": lambda x: x.adjoint(), "permute": lambda x: x.permute(2, 0, 1),
-    "movedim": lambda x: x.movedim(0, 2), "swapaxes": lambda x: x.swapaxes(0, 1), "squeeze": lambda x: x[:, :1].squeeze(),
+    "movedim": lambda x: x.movedim(0, 2), "swapaxes": lambda x: x.swapaxes(0, 1),
+    "squeeze": lambda x: x[:, :1].squeeze(),
     "unsqueeze": lambda x: x.unsqueeze(-1), "select": lambda x: x.select(1, 2), "narrow": lambda x: x.narrow(2, 1, 2),
     "unbind": lambda x: x.unbind(1)[2], "split": lambda x: x.split([1, 2], 1)[1], "chunk": lambda x: x.chunk(2, 2)[1],
     "diagonal": lambda x: x.diagonal(0, 1, 2), "unfold": lambda x: x.unfold(2, 2, 2), "flatten": lambda x: x.flatten(1),
-    "unflatten": lambda x: x.unflatten(2, (2, -1)), "ravel": lambda x: x.ravel(), "as_strided": lambda x: x.as_strided((3, 2), (2, 1), 3),
+    "unflatten": lambda x: x.unflatten(2, (2, -1)), "ravel": lambda x: x.ravel(),
+    "as_strided": lambda x: x.as_strided((3, 2), (2, 1), 3),
     "reshape_as": lambda x: x.reshape_as(torch.ones(24)), "tensor_split": lambda x: x.tensor_split(3, 2)[0],
 }
 
@@ -74,7 +77,7 @@ def test_transposed_properties():
         assert torch.zeros(2, 3, 4).T.shape == (4, 3, 2)
     assert torch.tensor(1.0).T.shape == () and torch.ones(3).t().shape == (3,)
     with pytest.raises(RuntimeError, match="mH"):
-        torch.ones(1, 2, 3).H
+        _ = torch.ones(1, 2, 3).H
 
 
 def test_in_place_views():
@@ -133,7 +136,7 @@ def test_iterating_gives_views_that_carry_gradients():
     (lambda x: x.view(5, 5), RuntimeError, r"shape '\[5, 5\]' is invalid for input of size 24"),
     (lambda x: x.view(-1, -1), RuntimeError, "only one dimension can be inferred"),
     (lambda x: x.permute(0, 0, 1), RuntimeError, "duplicate dims"),
-    (lambda x: x.expand(5, 3, 4), RuntimeError, r"expanded size of the tensor \(5\) must match the existing size \(2\)"),
+    (lambda x: x.expand(5, 3, 4), RuntimeError, r"size of the tensor \(5\) must match the existing size \(2\)"),
     (lambda x: x.narrow(0, 1, 5), RuntimeError, r"start \(1\) \+ length \(5\) exceeds dimension size \(2\)"),
     (lambda x: x.select(0, 2), IndexError, r"index 2 out of range for tensor of size \[2, 3, 4\] at dimension 0"),
     (lambda x: x.split([1, 1], 1), RuntimeError, "sum exactly to 3"),
