@@ -15,6 +15,7 @@ from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
 from flambeau.core import printing
+from flambeau.core.modes import modes
 from flambeau.core.storage import Storage, TypedStorage, as_strided_array
 
 _new = object.__new__
@@ -306,8 +307,11 @@ class Tensor:
         return (array.astype(np.float32) if array.dtype in dtypes.NARROW_FLOATS else array).tolist()
 
     def numpy(self, *, force: builtins.bool = False) -> np.ndarray:
-        """The values as a NumPy array that shares memory. RuntimeError for a tensor that requires grad."""
-        if self._requires_grad and not force:
+        """The values as a NumPy array that shares memory. RuntimeError for a tensor that requires grad.
+
+        Where no history is recorded (`no_grad`, the forward of a custom function) there is nothing to lose.
+        """
+        if self._requires_grad and not force and modes.grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.is_meta:
             raise TypeError(
@@ -349,10 +353,15 @@ class Tensor:
         return bool(array.reshape(()))
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._only())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only())
+
+    def _only(self) -> Any:
+        if self._array.size != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
 
     def __complex__(self) -> complex:
         return complex(self.item())
@@ -542,7 +551,7 @@ def set_requires_grad(t: Tensor, value: Any) -> None:
             )
         return
     if value and not (t.dtype.is_floating_point or t.dtype.is_complex):
-        raise RuntimeError("only Tensors of floating point dtype can require gradients")
+        raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
     t._requires_grad = value
 
 

@@ -243,6 +243,8 @@ def frombuffer(
 
 
 def _float_dtype(dtype: dtypes.dtype | None) -> Any:
+    if dtype is not None and not isinstance(dtype, dtypes.dtype):
+        raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
     return (dtype or dtypes.default_dtype()).numpy
 
 
@@ -407,6 +409,8 @@ def arange(
     start, end, step = _numbers(start, end, step)
     if step == 0:
         raise RuntimeError("step must be nonzero")
+    if not all(np.isfinite(v) for v in (start, end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype is None:
@@ -438,6 +442,8 @@ def linspace(
     requires_grad: builtins.bool = False,
 ) -> Tensor:
     """`steps` numbers from `start` to `end`, both included, evenly spaced."""
+    if not isinstance(steps, int):
+        raise TypeError(f"linspace(): argument 'steps' must be int, not {type(steps).__name__}")
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     start, end = _numbers(start, end)
@@ -494,6 +500,10 @@ def logspace(
     requires_grad: builtins.bool = False,
 ) -> Tensor:
     """`base` to the power of evenly spaced exponents."""
+    if not isinstance(steps, int):
+        raise TypeError(f"logspace(): argument 'steps' must be int, not {type(steps).__name__}")
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
     start, end = _numbers(start, end)
     kind = dtype or dtypes.default_dtype()
     array = np.power(float(base), _evenly(start, end, steps, dtypes.float64)).astype(kind.numpy)

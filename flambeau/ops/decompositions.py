@@ -22,8 +22,11 @@ from flambeau.ops.rearranging import tril, triu
 from flambeau.ops.shape import _slice, _unsqueeze
 
 
-class LinAlgError(RuntimeError):
+class _LinAlgError(RuntimeError):
     """A matrix that is singular, not positive-definite, or did not converge."""
+
+
+LinAlgError = _LinAlgError  # the public name; PyTorch's class is called with the underscore, and prints so
 
 
 def check_matrix(name: str, A: Any, *, square: bool = False) -> None:

@@ -66,17 +66,27 @@ _amax.vjp(x=_shared_vjp)
 _amin.vjp(x=_shared_vjp)
 
 
+def _reduced(name: str, input: Tensor, dim: Any) -> tuple[int, ...]:
+    if input._array.size == 0 and dim == ():
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+            f"with the 'dim' "
+            "argument."
+        )
+    dims = wrap_dims(dim, input)
+    _not_empty(name, input, dims)
+    return dims
+
+
 def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Largest value over `dim` (all by default); ties share the gradient. IndexError over an empty dimension."""
-    dims = wrap_dims(dim, input)
-    _not_empty("amax", input, dims)
+    dims = _reduced("amax", input, dim)
     return _amax(input, dims=dims, keepdim=keepdim)
 
 
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Smallest value over `dim` (all by default); ties share the gradient. IndexError over an empty dimension."""
-    dims = wrap_dims(dim, input)
-    _not_empty("amin", input, dims)
+    dims = _reduced("amin", input, dim)
     return _amin(input, dims=dims, keepdim=keepdim)
 
 

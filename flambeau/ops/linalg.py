@@ -48,6 +48,10 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     a, b = A._array.shape, B._array.shape
     vector = len(b) == 1 or (len(a) - 1 == len(b) and b == a[:-1])
     if vector:
+        if b[-1] != a[-1]:
+            raise RuntimeError(
+                f"linalg.solve: Incompatible shapes of A and B for the equation AX = B ({a[-2]}x{a[-1]} and {b[-1]}x1)"
+            )
         if not left:
             raise RuntimeError(
                 "linalg.solve: Vector broadcasting of the left hand side is not supported for left=False."

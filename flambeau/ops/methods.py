@@ -95,6 +95,8 @@ INPLACE: dict[str, str] = {
 
 def _reflected(op: Any) -> Any:
     def method(self: Tensor, other: Any) -> Any:
+        if not isinstance(self, Tensor):
+            raise TypeError(f"descriptor of 'torch.Tensor' objects doesn't apply to a '{type(self).__name__}' object")
         return op(other, self)
 
     return method
@@ -153,6 +155,29 @@ def derive_inplace(function: Any) -> Any:
     return inplace(function) if hasattr(function, "op") and function.op.elementwise else inplace_of(function)
 
 
+# Functions of two operands that must both be tensors; the others take a number as second operand too.
+TENSORS_ONLY = frozenset(
+    """atan2 arctan2 fmax fmin hypot logaddexp logaddexp2 logical_and logical_or logical_xor maximum minimum nextafter gcd lcm
+    ldexp heaviside""".split()
+)
+
+
+def tensor_operands(function: Any, public: str) -> Any:
+    """The function, refusing operands that are not tensors with PyTorch's TypeError."""
+
+    def call(input: Any, other: Any, **options: Any) -> Any:
+        for position, (name, value) in enumerate((("input", input), ("other", other)), start=1):
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{public}(): argument '{name}' (position {position}) must be Tensor, not {type(value).__name__}"
+                )
+        return function(input, other, **options)
+
+    call.__name__ = call.__qualname__ = public
+    call.__doc__ = function.__doc__
+    return call
+
+
 def _load(family: str, name: str) -> Any:
     return getattr(importlib.import_module(f"flambeau.ops.{family}"), name)
 
@@ -168,6 +193,8 @@ def _deferred(family: str, name: str, public: str, in_place: bool) -> Any:
         if in_place:
             function = derive_inplace(function)
             function.__name__ = function.__qualname__ = public
+        elif public in TENSORS_ONLY:
+            function = tensor_operands(function, public)
         setattr(Tensor, public, function)
         return function(self, *args, **kwargs)
 

@@ -9,7 +9,8 @@ import importlib
 from typing import Any
 
 from flambeau.core.inplace import with_out
-from flambeau.ops.methods import entries
+from flambeau.core.tensor import Tensor
+from flambeau.ops.methods import TENSORS_ONLY, entries, tensor_operands
 
 # Functions that take out=
 OUT: dict[str, str] = {
@@ -20,7 +21,7 @@ OUT: dict[str, str] = {
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix mul:multiply""",
     "arithmetic": """
-        add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
+        add sub rsub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
         sub:subtract div:divide div:true_divide clamp:clip""",
     "comparison": """
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
@@ -53,8 +54,7 @@ OUT: dict[str, str] = {
 
 PUBLIC: dict[str, str] = {
     "pointwise": "conj",
-    "arithmetic": "rsub",
-    "comparison": "isnan isinf isfinite",
+        "comparison": "isnan isinf isfinite",
     "casting": "clone detach",
     "enumerated": """
         binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss embedding_lookup:embedding
@@ -126,4 +126,34 @@ def resolve(public: str) -> Any:
     """The function of a public name; imports its family. KeyError for a name that is not in the tables."""
     family, name, takes_out = SOURCES[public]
     function = getattr(importlib.import_module(f"flambeau.ops.{family}"), name)
-    return with_out(function) if takes_out else function
+    if public in TENSORS_ONLY:
+        function = tensor_operands(function, public)
+    return _with_tensor_first(function, public) if takes_out else function
+
+
+# Functions whose first operand may be a number, if the second is a tensor.
+NUMBER_FIRST = frozenset(
+    """pow float_power remainder bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift xlogy where""".split()
+)
+
+
+def _with_tensor_first(function: Any, public: str) -> Any:
+    """Add `out=`, and PyTorch's TypeError for a first operand that is not a tensor."""
+    number_first = public in NUMBER_FIRST
+
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], NUMBERS) and not (number_first and any(isinstance(a, Tensor) for a in args[1:])):
+            kinds = ", ".join(type(a).__name__ for a in args)
+            raise TypeError(f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position "
+                            f"1) must be Tensor, not {type(args[0]).__name__}")
+        if out is None:
+            return function(*args, **kwargs)
+        return with_out(function)(*args, out=out, **kwargs)
+
+    call.__name__ = call.__qualname__ = public
+    call.__doc__ = function.__doc__
+    call.__wrapped__ = function  # type: ignore[attr-defined]
+    return call
+
+
+NUMBERS = (bool, int, float, complex)
