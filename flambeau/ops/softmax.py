@@ -17,10 +17,8 @@ from flambeau.ops.casting import to_dtype
 from flambeau.ops.pointwise import exp, mul, neg, sub
 from flambeau.ops.reductions import sum
 
-
-def _shifted(x: np.ndarray, axis: int) -> np.ndarray:
-    """x minus its largest value along the axis: the exponentials cannot overflow."""
-    return np.subtract(x, np.maximum.reduce(x, axis=axis, keepdims=True))
+# Rows are treated in blocks of about this many elements, which stay in the cache from step to step.
+_BLOCK = 1 << 15
 
 
 def _over_dim(compute: Any) -> Any:
@@ -30,26 +28,33 @@ def _over_dim(compute: Any) -> Any:
         if x.size == 0:
             return np.empty_like(x)
         wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
-        out = compute(wide.reshape(1), 0).reshape(()) if x.ndim == 0 else compute(wide, dim)
+        out = np.empty_like(wide)
+        if x.ndim == 0:
+            compute(wide.reshape(1), 0, out.reshape(1))
+        elif dim in (-1, x.ndim - 1) and x.size > _BLOCK and wide.flags.c_contiguous:
+            rows, out_rows = wide.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
+            count = max(1, _BLOCK // x.shape[-1])
+            for start in range(0, len(rows), count):
+                compute(rows[start : start + count], 1, out_rows[start : start + count])
+        else:
+            compute(wide, dim, out)
         return out if wide is x else out.astype(x.dtype)
 
     kernel.__doc__ = compute.__doc__
     return kernel
 
 
-def _softmax_array(x: Any, axis: int) -> Any:
+def _softmax_array(x: Any, axis: int, out: Any) -> None:
     """exp(x), scaled to add up to 1 along a dimension."""
-    out = _shifted(x, axis)
+    np.subtract(x, np.maximum.reduce(x, axis=axis, keepdims=True), out=out)  # now exp cannot overflow
     np.exp(out, out=out)
-    out /= np.add.reduce(out, axis=axis, keepdims=True)
-    return out
+    np.true_divide(out, np.add.reduce(out, axis=axis, keepdims=True), out=out)
 
 
-def _log_softmax_array(x: Any, axis: int) -> Any:
+def _log_softmax_array(x: Any, axis: int, out: Any) -> None:
     """The logarithm of softmax."""
-    out = _shifted(x, axis)
-    out -= np.log(np.add.reduce(np.exp(out), axis=axis, keepdims=True))
-    return out
+    np.subtract(x, np.maximum.reduce(x, axis=axis, keepdims=True), out=out)
+    np.subtract(out, np.log(np.add.reduce(np.exp(out), axis=axis, keepdims=True)), out=out)
 
 
 _softmax = primitive("softmax")(_over_dim(_softmax_array))
@@ -132,8 +137,8 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
 
 def _samples(make: Any) -> list[Any]:
-    arguments = [((make(3, 4),), {"dim": dim}) for dim in (0, 1)]
-    return [*arguments, ((make(0, 2),), {"dim": 1}), ((make(2, 3, 4).permute(2, 1, 0),), {"dim": 2}), ((make(),), {"dim": 0})]
+    shapes = [(make(3, 4), 0), (make(3, 4), 1), (make(0, 2), 1), (make(2, 3, 4).permute(2, 1, 0), 2), (make(), 0)]
+    return [((x,), {"dim": dim}) for x, dim in shapes]
 
 
 _softmax.samples(_samples)

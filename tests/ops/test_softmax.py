@@ -68,3 +68,11 @@ def test_gumbel_softmax():
     np.testing.assert_allclose(hard.mean(0).tolist(), [0.25, 0.5, 0.25], atol=0.04)
     hard[:, 0].sum().backward()
     assert logits.grad.abs().sum() > 0
+
+
+def test_many_rows_are_treated_in_blocks():
+    torch.manual_seed(0)
+    x = torch.randn(70, 1001, dtype=torch.float64)
+    expected = x.exp() / x.exp().sum(1, keepdim=True)
+    np.testing.assert_allclose(F.softmax(x, 1).numpy(), expected.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(F.log_softmax(x.reshape(7, 10, 1001), -1).exp().sum(-1).numpy(), 1, rtol=1e-12)
