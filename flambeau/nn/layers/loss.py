@@ -10,6 +10,7 @@ from typing import Any
 
 from flambeau.core.tensor import Tensor
 from flambeau.nn import functional as F
+from flambeau.nn.layers.distance import PairwiseDistance
 from flambeau.nn.layers.linear import Linear
 from flambeau.nn.module import Module
 
@@ -386,7 +387,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         if margin <= 0:
             raise ValueError("TripletMarginWithDistanceLoss: expected margin to be greater than 0, got "
                              f"{margin} instead")
-        self.distance_function = F.pairwise_distance if distance_function is None else distance_function
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
         self.margin = margin
         self.swap = swap
 
