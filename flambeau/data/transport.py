@@ -17,13 +17,15 @@ import pickle
 import socket
 import tempfile
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.tensor import Tensor, alias_as, plain
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 ALIGNMENT = 64
 INLINE, DESCRIPTOR, FILE = range(3)

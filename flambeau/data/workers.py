@@ -17,6 +17,7 @@ from flambeau.data.dataloader import DataLoader, LoaderIterator
 
 PATIENCE = 5.0  # seconds a worker has to end by itself
 _PIPE = 65536   # bytes that surely fit into a pipe
+_MOST = 64      # requests on their way to one worker: so few that neither side ever waits for room in the pipe
 
 
 class MultiProcessIterator(LoaderIterator):
@@ -29,7 +30,7 @@ class MultiProcessIterator(LoaderIterator):
     def __init__(self, loader: DataLoader):
         super().__init__(loader)
         self.context = loader.multiprocessing_context or multiprocessing.get_context()
-        self.ahead = loader.prefetch_factor or 1
+        self.ahead = min(loader.prefetch_factor or 1, _MOST)
         self.processes: list[Any] = []
         self.ends: list[Any] = []
         self.epoch = 0
@@ -103,23 +104,20 @@ class MultiProcessIterator(LoaderIterator):
 
     def next_batch(self) -> Any:
         try:
-            while True:
-                answer = self._take()
-                if answer is None:
-                    break
-                kind, content = answer
+            answer = self._take()
+            if answer is not None:
                 self._ask()
-                if kind == worker.FAILED:
-                    content.reraise()
-                if kind == worker.BATCH:
-                    return content
-        except BaseException:
-            if not self.loader.persistent_workers or not all(process.is_alive() for process in self.processes):
-                self.close()
-            raise
-        if not self.loader.persistent_workers:
+        except BaseException:       # Ctrl-C, a timeout, a dead worker
             self.close()
-        raise StopIteration
+            raise
+        if answer is None:
+            if not self.loader.persistent_workers:
+                self.close()
+            raise StopIteration
+        kind, content = answer
+        if kind == worker.FAILED:   # the dataset's own error; the next batch may be asked for all the same
+            content.reraise()
+        return content
 
     def _take(self) -> Any:
         """The next answer in the order wanted; None when there is nothing more to come."""
@@ -142,6 +140,8 @@ class MultiProcessIterator(LoaderIterator):
 
     def _receive(self, deadline: float | None) -> None:
         """Wait for answers and file them."""
+        if not self.usable:
+            raise RuntimeError("the workers of this DataLoader iterator have been shut down")
         timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
         readable: Any = deque(connections.wait(self.ends, timeout))
         if not readable:

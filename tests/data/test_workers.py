@@ -181,6 +181,24 @@ def next_all(loader):
         next(it)
 
 
+def test_iteration_goes_on_after_an_error():
+    it = iter(DataLoader(Pictures(lambda: fail(ValueError())), 4, num_workers=2))
+    found = []
+    for _ in range(6):
+        try:
+            found.append(next(it)[1].tolist()[0])
+        except ValueError:
+            found.append("error")
+    assert found == [0, 4, "error", 12, 16, 20]
+    with pytest.raises(StopIteration):
+        next(it)
+
+
+def test_asking_far_ahead():
+    loader = DataLoader(range(3000), 1, num_workers=1, prefetch_factor=2000)
+    assert [batch.item() for batch in loader] == list(range(3000))
+
+
 def test_error_in_the_init_function():
     with pytest.raises(ZeroDivisionError, match="Caught ZeroDivisionError in DataLoader worker process 0"):
         list(DataLoader([1, 2], num_workers=1, worker_init_fn=lambda number: 1 // 0))
@@ -207,8 +225,11 @@ def test_a_worker_that_dies(death, text):
 
 def test_timeout(monkeypatch):
     monkeypatch.setattr(workers, "PATIENCE", 0.1)
+    it = iter(DataLoader(Pictures(pause=2), 2, num_workers=1, timeout=0.2))
     with pytest.raises(RuntimeError, match=r"timed out after 0\.2 seconds"):
-        list(DataLoader(Pictures(pause=2), 2, num_workers=1, timeout=0.2))
+        next(it)
+    with pytest.raises(RuntimeError, match="shut down"):
+        next(it)
 
 
 def test_leaving_early():
