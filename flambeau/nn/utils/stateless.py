@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from flambeau.core.tensor import Tensor
+from flambeau.nn.layers.batchnorm import _BatchNorm
 from flambeau.nn.module import Module
+from flambeau.ops.joining import stack
 
-__all__ = ["functional_call"]
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state"]
 
 
 def _tied(module: Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,3 +80,36 @@ def functional_call(module: Module, parameters_and_buffers: Any, args: Any = Non
         args = (args,)
     with swapped(module, tensors):
         return module(*args, **(kwargs or {}))
+
+
+def stack_module_state(models: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and buffers of several models of one architecture, each stacked along a new first dimension.
+
+    RuntimeError for no models, models of different classes, or a mix of training and evaluation mode.
+    """
+    models = list(models)
+    if not models:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if not (all(m.training for m in models) or all(not m.training for m in models)):
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+    if any(type(m) is not type(models[0]) for m in models):
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+
+    def stacked(entries: list[dict[str, Tensor]], requires_grad: bool) -> dict[str, Tensor]:
+        made = {}
+        for name, first in entries[0].items():
+            t = stack([e[name].detach() for e in entries])
+            made[name] = t.requires_grad_() if requires_grad and first.requires_grad else t
+        return made
+
+    return (stacked([dict(m.named_parameters()) for m in models], True),
+            stacked([dict(m.named_buffers()) for m in models], False))
+
+
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Let every batch norm below `root` forget its running statistics and use those of the batch; returns `root`."""
+    for module in root.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root
