@@ -69,6 +69,7 @@ from flambeau import autograd  # noqa: E402  (binds backward and hooks, which ne
 from flambeau.autograd.modes import (  # noqa: E402
     enable_grad,
     inference_mode,
+    is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
     no_grad,

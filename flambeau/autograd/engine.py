@@ -424,9 +424,7 @@ def _after_leaf_hooks(leaf: Tensor, g: Any) -> Any:
     if g is None or leaf._node is not None:
         return g
     for hook in list(leaf.__dict__.get("_backward_hooks") or ()):
-        changed = hook(g)
-        if changed is not None:
-            g = changed
+        g = call_hook(hook, g)
     return g
 
 
@@ -462,10 +460,26 @@ def _run_hooks(node: Node, arrived: Any) -> Any:
             grads = list(changed) if isinstance(changed, (tuple, list)) else [changed]
     for index, hook in list(node.hooks or ()):
         if index is not None and grads[index] is not None:
-            changed = hook(grads[index])
-            if changed is not None:
-                grads[index] = changed
+            grads[index] = call_hook(hook, grads[index])
     return grads[0] if single else grads
+
+
+def call_hook(hook: Any, g: Tensor) -> Tensor:
+    """What a tensor's hook makes of its gradient. RuntimeError if shape or type changed, TypeError for no tensor."""
+    changed = hook(g)
+    if changed is None:
+        return g
+    if not isinstance(changed, Tensor):
+        raise TypeError(f"expected Variable, but hook returned '{type(changed).__name__}'")
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if changed._array.shape != g._array.shape:
+        raise RuntimeError(
+            f"hook '{name}' has changed the size of value (was {list(g._array.shape)}, got "
+            f"{list(changed._array.shape)})"
+        )
+    if changed._array.dtype != g._array.dtype:
+        raise RuntimeError(f"hook '{name}' has changed the type of value (was {g.dtype}, got {changed.dtype})")
+    return changed
 
 
 def _run_post_hooks(node: Node, results: Sequence[Any], arrived: Any) -> Sequence[Any]:

@@ -47,6 +47,36 @@ def _pack(several: bool, values: Any) -> Any:
     return tuple(values) if several else values[0]
 
 
+def _gradients(
+    outs: Any, xs: Any, seeds: Any, strict: bool, create_graph: bool, retain_graph: bool | None = None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of those `outs` that have a history, None where there is none; with `strict` that is an error."""
+    for i, out in enumerate(outs):
+        if strict and not out._requires_grad:
+            raise RuntimeError(
+                f"Output {i} of the user-provided function does not require gradients. The outputs must be computed in "
+                "a differentiable manner from the input when running in strict mode."
+            )
+    live = [i for i, out in enumerate(outs) if out._requires_grad]
+    if not live:
+        return (None,) * len(xs)
+    found = grad(
+        [outs[i] for i in live],
+        xs,
+        None if seeds is None else [seeds[i] for i in live],
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        allow_unused=True,
+    )
+    for i, g in enumerate(found):
+        if strict and g is None:
+            raise RuntimeError(
+                f"The output of the user-provided function is independent of input {i}. This is not allowed in strict "
+                "mode."
+            )
+    return found
+
+
 def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
     """(outputs, v · J): the product of a vector with the Jacobian."""
     several_in, xs = _as_tuple(inputs, "inputs")
@@ -62,7 +92,7 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
             vs: Any = None
         else:
             vs = _as_tuple(v, "v")[1]
-        found = grad(outs, xs, vs, create_graph=create_graph, allow_unused=True)
+        found = _gradients(outs, xs, vs, strict, create_graph)
     results = [_zeros(x) if g is None else g for x, g in zip(xs, found, strict=True)]
     values = outs if create_graph else [o.detach() for o in outs]
     return _pack(several_out, values), _pack(several_in, results)
@@ -84,7 +114,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
             vs = _as_tuple(v, "v")[1]
         several_out, outs = _as_tuple(func(*xs), "outputs")
         seeds = [_zeros(o).requires_grad_() for o in outs]
-        first = grad(outs, xs, seeds, create_graph=True, allow_unused=True)
+        first = _gradients(outs, xs, seeds, strict, create_graph=True)
         pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
         if pairs:
             found = grad(
@@ -114,11 +144,7 @@ def jacobian(
         for out in outs:
             columns: list[list[Tensor]] = [[] for _ in xs]
             for place in np.ndindex(out._array.shape):
-                found: Any = (None,) * len(xs)
-                if out._requires_grad:
-                    found = grad(
-                        [out], xs, [_unit(out, place)], retain_graph=True, create_graph=create_graph, allow_unused=True
-                    )
+                found = _gradients([out], xs, [_unit(out, place)], strict, create_graph, retain_graph=True)
                 for column, x, g in zip(columns, xs, found, strict=True):
                     column.append(_zeros(x) if g is None else g)
             table.append(
@@ -148,10 +174,10 @@ def hessian(
         out = func(*values)
         if not isinstance(out, Tensor) or out.numel() != 1:
             raise RuntimeError("The function given to hessian should return a single Tensor with a single element")
-        found = grad([out.reshape(())], values, create_graph=True, allow_unused=True)
+        found = _gradients([out.reshape(())], values, None, strict, create_graph=True)
         return tuple(_zeros(x) if g is None else g for x, g in zip(values, found, strict=True))
 
-    table = jacobian(gradient, xs, create_graph=create_graph)
+    table = jacobian(gradient, xs, create_graph=create_graph, strict=strict)
     return table if several_in else table[0][0]
 
 
@@ -162,7 +188,7 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         xs = _fresh(xs, create_graph)
         out = func(*xs)
         vs = _as_tuple(v, "v")[1] if v is not None else tuple(wrap(np.ones(x._array.shape, x._array.dtype)) for x in xs)
-        first = grad([out], xs, create_graph=True, allow_unused=True)
+        first = _gradients([out], xs, None, strict, create_graph=True)
         pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
         found: Any = (None,) * len(xs)
         if pairs:

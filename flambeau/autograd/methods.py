@@ -101,10 +101,14 @@ def set_grad(self: Tensor, value: Any) -> None:
         raise RuntimeError("can't assign Variable as its own grad")
     if value._array.shape != self._array.shape:
         raise RuntimeError(
-            f"assigned grad has data of a different size: expected {list(self._array.shape)}, got {list(value._array.shape)}"
+            f"attempting to assign a gradient of size '{list(value._array.shape)}' to a tensor of size "
+            f"'{list(self._array.shape)}'. Please ensure that the gradient and the tensor are the same size"
         )
     if value._array.dtype != self._array.dtype:
-        raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}")
+        raise RuntimeError(
+            f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor of dtype '{self.dtype}'. The "
+            "gradient must match the tensor's dtype."
+        )
     self._grad = value
 
 

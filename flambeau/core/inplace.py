@@ -14,6 +14,7 @@ import numpy as np
 from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
+from flambeau.core.dtype import scalar_name
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, edge_of
 from flambeau.core.storage import Storage
@@ -119,26 +120,6 @@ def check_result(x: np.ndarray, result: np.ndarray, name: str) -> None:
         raise RuntimeError(
             f"result type {scalar_name(result.dtype)} can't be cast to the desired output type {scalar_name(x.dtype)}"
         )
-
-
-def scalar_name(numpy_dtype: Any) -> str:
-    """How PyTorch's messages call a type: Float, Long, Bool."""
-    name = dtypes.from_numpy(numpy_dtype).name
-    special = {
-        "float32": "Float",
-        "float64": "Double",
-        "float16": "Half",
-        "bfloat16": "BFloat16",
-        "int64": "Long",
-        "int32": "Int",
-        "int16": "Short",
-        "int8": "Char",
-        "uint8": "Byte",
-        "bool": "Bool",
-        "complex64": "ComplexFloat",
-        "complex128": "ComplexDouble",
-    }
-    return special.get(name, name)
 
 
 def assign(x: Tensor, result: Tensor, name: str = "") -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from flambeau.core.dtype import scalar_name
 from flambeau.core.storage import Storage
 from flambeau.core.tensor import Tensor, wrap
 
@@ -166,14 +167,15 @@ def check_version(t: Tensor, expected: int, node: Any) -> None:
     """RuntimeError if an input saved for the derivative was written to since."""
     storage = t._storage
     if storage is not None and storage.version != expected:
-        raise RuntimeError(changed_message(t._array, t._node or node, t.output_nr, storage.version, expected))
+        raise RuntimeError(changed_message(t._array, t._node, t.output_nr, storage.version, expected))
 
 
 def changed_message(array: Any, node: Any, index: int, found: int, expected: int) -> str:
-    shape = "x".join(map(str, array.shape)) or "scalar"
+    """PyTorch's text; `node` is None for a leaf."""
+    made_by = "" if node is None else f", which is output {index} of {node.owner.name()},"
     return (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[{array.dtype} tensor of shape {shape}], which is output {index} of {node.owner.name()}, is at version {found}; "
-        f"expected version {expected} instead. Hint: enable anomaly detection to find the operation that failed to compute "
-        "its gradient, with torch.autograd.set_detect_anomaly(True)."
+        f"[torch.{scalar_name(array.dtype)}Tensor {list(array.shape)}]{made_by} is at version {found}; expected "
+        f"version {expected} instead. Hint: enable anomaly detection to find the operation that failed to compute its "
+        "gradient, with torch.autograd.set_detect_anomaly(True)."
     )
