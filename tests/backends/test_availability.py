@@ -99,3 +99,28 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run(code) == "0"
+
+
+def test_memory_settings_respect_the_users():
+    code = "from flambeau.backends.allocation import keep_freed_memory; print(keep_freed_memory())"
+    assert run(code, FLAMBEAU_KEEP_MEMORY="0") == "False"
+    assert run(code, MALLOC_ARENA_MAX="4") == "False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the malloc of Linux's glibc is adjusted")
+def test_freed_arrays_are_reused_without_page_faults():
+    code = """
+import ctypes, resource, sys
+import numpy as np
+from flambeau.backends.allocation import keep_freed_memory
+if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+    print("reused"); sys.exit()
+assert keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(24 << 18, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = faults()
+print("reused" if faults() <= 2 else f"{first} faults, then {faults()}")
+"""
+    assert run(code) == "reused"

@@ -14,6 +14,8 @@ from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int64,
 from pathlib import Path
 from typing import Any
 
+from flambeau.backends.allocation import keep_freed_memory
+
 MAX_DIMS = 12
 Dims = c_int64 * MAX_DIMS
 
@@ -198,9 +200,12 @@ def _open() -> Library | None:
     paths = candidates()
     for path in paths:
         try:
-            return Library(str(path))
+            library = Library(str(path))
         except (OSError, AttributeError, OneDNNError) as error:
             _state["reason"] = f"{path}: {error}"
+        else:
+            keep_freed_memory()  # whoever computes with oneDNN makes large arrays again and again
+            return library
     if not paths:
         _state["reason"] = "libdnnl.so.3 was not found; install onednn-cpu-gomp"
     return None
