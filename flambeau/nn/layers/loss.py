@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.core.tensor import Tensor
 from flambeau.nn import functional as F
@@ -248,8 +247,7 @@ class CrossEntropyLoss(_WeightedLoss):
                                reduction=self.reduction, label_smoothing=self.label_smoothing)
 
 
-@dataclass(frozen=True)
-class LinearCrossEntropyOptions:
+class LinearCrossEntropyOptions(NamedTuple):
     """How PyTorch may cut LinearCrossEntropyLoss into pieces; here it changes nothing but the printed options."""
 
     allow_retain_graph: bool = False

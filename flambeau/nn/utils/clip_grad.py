@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 
 from flambeau.autograd.modes import no_grad
+from flambeau.core.dtype import float32, float64
 from flambeau.core.tensor import Tensor
 from flambeau.ops.creation import tensor
 from flambeau.ops.joining import stack
@@ -25,7 +26,11 @@ def _norm(values: Tensor, p: float) -> Tensor:
     if values.numel() == 0:
         return values.sum()
     if p == 2:
-        return (values * values).sum().sqrt() if not values.is_complex() else _norm(values.abs(), p)
+        if values.dtype in (float32, float64):
+            values = values.reshape(-1)
+            return values.dot(values).sqrt()                            # no array of squares
+        magnitudes = values.abs()
+        return (magnitudes * magnitudes).sum().sqrt()
     if p == math.inf:
         return values.abs().max()
     if p == -math.inf:
