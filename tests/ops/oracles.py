@@ -41,6 +41,7 @@ COVERED = {
     "add_planes": "gather_planes",
     "col2im": "im2col",
     "native_batch_norm_backward": "native_batch_norm",
+    "instance_norm_backward": "instance_norm",
     "native_layer_norm_backward": "native_layer_norm",
     "native_group_norm_backward": "native_group_norm",
     "lstm_scan_backward": "lstm_scan",

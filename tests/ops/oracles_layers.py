@@ -111,6 +111,12 @@ def normalization(x, weight, bias, axes, eps):
     return (out if weight is None else out * weight) + (0 if bias is None else bias), mean, var
 
 
+def channel_normalization(x, weight, bias, axes, eps):
+    """The same with parameters that are vectors of channels."""
+    along = [None if p is None else p.reshape(1, -1, 1) for p in (weight, bias)]
+    return normalization(x, *along, axes, eps)
+
+
 def cubic(t):
     """Keys' kernel with a = -0.75."""
     t, a = abs(t), -0.75
@@ -239,7 +245,8 @@ ORACLES = {
     "gather_planes": gather_planes,
     "max_unpool": max_unpool,
     "argmax_boxes": argmax_boxes,
-    "native_batch_norm": normalization,
+    "native_batch_norm": channel_normalization,
+    "instance_norm": channel_normalization,
     "native_layer_norm": normalization,
     "native_group_norm": normalization,
     "channel_affine": lambda x, scale, shift: x * scale + shift,

@@ -141,7 +141,8 @@ SAMPLES = {
     ],
     "max_unpool": unpool_samples,
     "argmax_boxes": lambda make: [((make(2, 2, 4, 3),), {"boxes": (((0, 2), (1, 4)), ((0, 3),))})],
-    "native_batch_norm": norm_samples((0, 2), (1, 3, 1)),
+    "native_batch_norm": norm_samples((0, 2), (3,)),
+    "instance_norm": norm_samples((2,), (3,)),
     "native_layer_norm": norm_samples((1, 2), (1, 3, 4)),
     "native_group_norm": norm_samples((2,), (1, 3, 1)),
     "channel_affine": lambda make: [

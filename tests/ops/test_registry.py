@@ -33,6 +33,7 @@ CONSTANT = {"nll_loss": {2}, "scale_gradient": {1}, "relu_backward": {1}}
 # Outputs that carry a gradient, where not all floating ones do.
 OUTPUTS = {
     "native_batch_norm": (0,),  # the statistics are for the running averages and the derivative
+    "instance_norm": (0,),
     "native_layer_norm": (0,),
     "native_group_norm": (0,),
 }
