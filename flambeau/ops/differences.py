@@ -23,6 +23,8 @@ def diff(input: Tensor, n: int = 1, dim: Any = -1, prepend: Tensor | None = None
     dim = wrap_dim(dim, input._array.ndim, input)
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
+    if n == 0:
+        return input.clone()
     if prepend is not None or append is not None:
         input = cat([t for t in (prepend, input, append) if t is not None], dim)
     subtract = logical_xor if input._array.dtype.kind == "b" else sub
@@ -31,7 +33,7 @@ def diff(input: Tensor, n: int = 1, dim: Any = -1, prepend: Tensor | None = None
         if size == 0:
             break
         input = subtract(*reversed(_neighbours(input, dim, size)))
-    return input.clone() if n == 0 else input
+    return input
 
 
 def _areas(name: str, y: Tensor, x: Tensor | None, dx: Any, dim: Any) -> tuple[Tensor, int]:

@@ -111,7 +111,7 @@ def _edges(values: np.ndarray, bins: Any, span: Any, name: str) -> np.ndarray:
         raise RuntimeError(f"{name}(): bins must be > 0, but got {count} for dimension 0")
     low, high = span or (0.0, 0.0)
     if low == high:
-        low, high = _range(values, low, high, name, margin=0.5)
+        low, high = _range(values, low, high, name, margin=0.5) if values.size else (0.0, 1.0)
     return np.linspace(low, high, count + 1, dtype=values.dtype)
 
 

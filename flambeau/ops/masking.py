@@ -224,3 +224,10 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
 def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """This tensor where the condition holds, else `other`."""
     return where(condition, self, other)
+
+
+def contains(self: Tensor, element: Any) -> bool:
+    """`element in x`: whether any element equals it. RuntimeError for anything but a number or a tensor."""
+    if not isinstance(element, (Tensor, bool, int, float, complex)):
+        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
+    return bool((self == element)._array.any())

@@ -53,7 +53,7 @@ METHODS: dict[str, str] = {
         uniform_ normal_ exponential_ cauchy_ log_normal_ geometric_ bernoulli_ random_ bernoulli multinomial""",
     "activation": "relu relu_ prelu hardshrink",
     "softmax": "softmax log_softmax",
-    "masking": "masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where",
+    "masking": "masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where contains:__contains__",
     "indexing": "getitem:__getitem__ setitem:__setitem__ index_put index_put_",
     "gathering": """
         index_select index_add index_add_ index_copy index_copy_ index_fill index_fill_ take put put_""",
@@ -66,7 +66,7 @@ METHODS: dict[str, str] = {
         resize_as_ set_""",
     "rearranging": """
         repeat tile repeat_interleave flip fliplr flipud roll rot90 tril triu diag_embed diag diagflat select_scatter
-        slice_scatter diagonal_scatter as_strided_scatter""",
+        slice_scatter diagonal_scatter as_strided_scatter fill_diagonal_ reverse:__reversed__""",
     "named": "has_names rename rename_ refine_names align_to align_as",
     "sorting": "sort argsort msort topk kthvalue unique unique_consecutive isin",
     "histograms": "bincount histc histogram",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -312,8 +313,9 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     sizes = as_sizes((shape.tolist() if isinstance(shape, Tensor) else shape,))
     if any(n < 0 for n in sizes):
         raise ValueError(f"'shape' cannot have negative values, but got {tuple(sizes)}")
+    flat = indices._array.astype(np.int64)
     strides = [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
-    return tuple(wrap(np.asarray(indices._array // s % n)) for s, n in zip(strides, sizes, strict=True))
+    return tuple(wrap(np.asarray(flat // s % n)) for s, n in zip(strides, sizes, strict=True))
 
 
 # ---- a copy with one region replaced ------------------------------------------------------------------------------
@@ -405,3 +407,26 @@ def _as_strided_scatter_vjp(grad: Tensor, size: Any, stride: Any, offset: int) -
     old = wrap(np.zeros(grad._array.shape, grad._array.dtype))
     old.as_strided(size, stride, offset).copy_(region)
     return old, region
+
+
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Write a number on the main diagonal; with `wrap`, a tall matrix's diagonal starts again below an empty row."""
+    shape = self._array.shape
+    if len(shape) < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if len(shape) > 2:
+        if len(set(shape)) > 1:
+            raise RuntimeError("all dimensions of input must be of equal length")
+        self.as_strided((shape[0],), (builtins.sum(strides_of(self)),), self.storage_offset()).fill_(fill_value)
+        return self
+    rows, columns = shape
+    diagonal(self).fill_(fill_value)
+    if wrap and columns:
+        for start in range(columns + 1, rows, columns + 1):
+            diagonal(self[start : start + columns]).fill_(fill_value)
+    return self
+
+
+def reverse(self: Tensor) -> Tensor:
+    """`reversed(x)`: a copy with the first dimension in reverse order; a number as it is."""
+    return _flip(self, dims=(0,)) if self._array.ndim else self

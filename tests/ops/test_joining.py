@@ -196,3 +196,16 @@ def test_replaced_regions():
 def test_gradients(function):
     assert gradcheck(function, tensors(requires_grad=True))
     assert gradgradcheck(function, tensors(requires_grad=True))
+
+
+def test_fill_diagonal_and_python_protocols():
+    x = torch.zeros(5, 3)
+    assert x.fill_diagonal_(1, wrap=True) is x and x.nonzero().tolist() == [[0, 0], [1, 1], [2, 2], [4, 0]]
+    assert torch.zeros(2, 2, 2).fill_diagonal_(3).reshape(-1).tolist() == [3, 0, 0, 0, 0, 0, 0, 3]
+    with pytest.raises(RuntimeError, match="equal length"):
+        torch.zeros(2, 3, 2).fill_diagonal_(1)
+    assert 2 in torch.tensor([1, 2]) and torch.tensor(5) not in torch.tensor([1, 2])
+    assert [int(v) for v in reversed(torch.tensor([1, 2, 3]))] == [3, 2, 1]
+    y = torch.ones(3, 3, requires_grad=True)
+    (y * 2).fill_diagonal_(0).sum().backward()
+    assert y.grad.diagonal().sum().item() == 0 and y.grad.sum().item() == 12
