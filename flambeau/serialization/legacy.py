@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.core.storage import Storage, TypedStorage
 from flambeau.serialization.names import StorageType
 from flambeau.serialization.pickler import StorageTable, make_pickler
-from flambeau.serialization.rebuild import MetaStorage, rebuild_tensor
+from flambeau.serialization.rebuild import MetaStorage, PendingStorage, rebuild_tensor
 from flambeau.serialization.torch_zip import check_place, fill, swap_bytes
 from flambeau.serialization.unpickler import WeightsUnpickler
 
@@ -54,7 +54,7 @@ def load(file: Any, unpickler: Callable, restore: Callable, options: dict[str, A
     swapped = little != (sys.byteorder == "little")
     # The object comes before its values: tensors are made over memory that is filled afterwards.
     raw: dict[str, tuple[np.ndarray, StorageType, int]] = {}
-    loaded: dict[str, TypedStorage] = {}
+    loaded: dict[str, Any] = {}
     size = remaining(file)
 
     def persistent_load(place: Any) -> Any:
@@ -70,7 +70,7 @@ def load(file: Any, unpickler: Callable, restore: Callable, options: dict[str, A
                 raise RuntimeError(f"storage {key} has {nbytes} bytes, more than the file")
             data = np.zeros(nbytes, np.uint8)
             raw[key] = data, kind, count
-            loaded[key] = TypedStorage(restore(Storage.from_bytes(data), location), kind.dtype)
+            loaded[key] = PendingStorage(restore(Storage.from_bytes(data), location), kind.dtype)
         if view is None:
             return loaded[key]
         view_key, offset, view_size = view
@@ -84,6 +84,8 @@ def load(file: Any, unpickler: Callable, restore: Callable, options: dict[str, A
         raise RuntimeError("the storages in the file are not those its tensors need. The file might be corrupted.")
     for key in keys:
         read_values(file, *raw[key], swapped)
+        for finish in loaded[key].finish:
+            finish()
     return result
 
 

@@ -54,6 +54,12 @@ SAFE: dict[tuple[str, str], Any] = {
     **{("torch", kind.name): kind for kind in STORAGE_TYPES.values()},
     **{("torch", d.name): d for d in dtypes.ALL},
 }
+# What PyTorch's files may hold and flambeau has no counterpart for.
+ABSENT = {
+    "_rebuild_sparse_tensor": "sparse tensors", "_rebuild_sparse_csr_tensor": "sparse tensors",
+    "_rebuild_nested_tensor": "nested tensors", "_rebuild_qtensor": "quantized tensors",
+    "_rebuild_wrapper_subclass": "wrapped tensors",
+}
 # Only for files that are trusted (`weights_only=False`).
 TRUSTED: dict[tuple[str, str], Any] = {
     ("torch._C", "Generator"): rebuild.rebuild_generator,
@@ -124,4 +130,6 @@ def find(module: str, name: str) -> Any:
             found = getattr(found, part, None)
         if found is not None:
             return found
-    raise AttributeError(f"the file needs '{module}.{name}', which flambeau does not have")
+    what = ABSENT.get(name)
+    raise AttributeError(f"the file holds {what}, which flambeau does not have" if what else
+                         f"the file needs '{module}.{name}', which flambeau does not have")

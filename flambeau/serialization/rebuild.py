@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core.layout import layout, strided
@@ -23,6 +25,14 @@ class MetaStorage:
 
     def nbytes(self) -> int:
         return self._nbytes
+
+
+class PendingStorage(TypedStorage):
+    """A storage whose values come later in the file; `finish` holds what is to be done with them then."""
+
+    def __init__(self, untyped: Any, dtype: dtypes.dtype):
+        super().__init__(untyped, dtype)
+        self.finish: list[Callable[[], None]] = []
 
 
 def rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any) -> Tensor:
@@ -48,10 +58,31 @@ def _over(storage: Any, dtype: dtypes.dtype, offset: int, size: Any, stride: Any
 
 def rebuild_tensor_v2(storage: Any, offset: int, size: Any, stride: Any, requires_grad: bool, hooks: Any,
                       metadata: Any = None) -> Tensor:
-    """`rebuild_tensor` that also restores `requires_grad`."""
+    """`rebuild_tensor` that also restores `requires_grad`, and marks of PyTorch's tensors (`metadata`)."""
     made = rebuild_tensor(storage, offset, size, stride)
     made._requires_grad = bool(requires_grad)
+    if metadata:
+        apply_marks(made, storage, metadata)
     return made
+
+
+def apply_marks(t: Tensor, storage: Any, marks: Any) -> None:
+    """Give a tensor the values it has in PyTorch, where conj() and a negation may be mere marks on the stored ones."""
+    if not isinstance(marks, dict) or not set(marks) <= {"conj", "neg"}:
+        raise RuntimeError(f"a tensor in the file has marks that flambeau does not know: {marks!r}")
+
+    def apply() -> None:
+        if t.is_meta:
+            return
+        if marks.get("conj"):
+            t._array, t._storage = np.conjugate(t._array), None
+        if marks.get("neg"):
+            t._array, t._storage = np.negative(t._array), None
+
+    if isinstance(storage, PendingStorage):
+        storage.finish.append(apply)
+    else:
+        apply()
 
 
 def rebuild_tensor_v3(storage: Any, offset: int, size: Any, stride: Any, requires_grad: bool, hooks: Any,
@@ -59,6 +90,8 @@ def rebuild_tensor_v3(storage: Any, offset: int, size: Any, stride: Any, require
     """For element types that have no storage class of their own."""
     made = _over(storage.untyped(), dtype, offset, size, stride)
     made._requires_grad = bool(requires_grad)
+    if metadata:
+        apply_marks(made, storage, metadata)
     return made
 
 

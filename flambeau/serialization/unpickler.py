@@ -152,6 +152,8 @@ class WeightsUnpickler(_Machine):
     def find_class(self, module: str, name: str) -> Any:
         module = _OLD_MODULES.get(module, module)
         found = _permitted(module, name)
+        if found is None and module == "torch._utils" and name in names.ABSENT:
+            raise RuntimeError(f"the file holds {names.ABSENT[name]}, which flambeau does not have")
         if found is None:
             raise pickle.UnpicklingError(
                 f"Unsupported global: GLOBAL {module}.{name} was not an allowed global by default. Please use "

@@ -70,4 +70,8 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name, (value, options) in objects(torch).items():
         torch.save(value, GOLDEN / name, **options)
+    z = torch.tensor([1 + 2j, 3 - 1j])
+    marks = {"conj": z.conj(), "neg": z.clone().conj().imag, "plain": z}
+    torch.save(marks, GOLDEN / "marks.pt")
+    torch.save(marks, GOLDEN / "marks_legacy.pt", _use_new_zipfile_serialization=False)
     sys.exit(0)

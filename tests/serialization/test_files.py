@@ -328,6 +328,13 @@ def test_a_file_with_other_byte_order():
     assert loaded["w"].tolist() == [0, 1, 2] and loaded["z"].tolist() == [1 + 2j] and loaded["i"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("name", ["marks.pt", "marks_legacy.pt"])
+def test_marks_on_pytorchs_tensors(name):
+    loaded = torch.load(GOLDEN / name)
+    assert loaded["conj"].tolist() == [1 - 2j, 3 + 1j] and loaded["neg"].tolist() == [-2, 1]
+    assert loaded["plain"].tolist() == [1 + 2j, 3 - 1j]
+
+
 def test_unsafe_globals_are_listed():
     value = {"w": torch.ones(1), "p": torch.nn.Parameter(torch.ones(1)), "m": torch.nn.Linear(1, 1)}
     for protocol in (2, 4):
