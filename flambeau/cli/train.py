@@ -36,6 +36,11 @@ def train_digits(
     channels: tuple[int, int, int] = typer.Option((32, 64, 128), help="Channels of the three convolutions."),
     dropout: float = typer.Option(0.3, min=0.0, max=1.0, help="Share of features dropped before the last layer."),
     seed: int = typer.Option(0, help="The same seed gives the same numbers."),
+    threads: int = typer.Option(
+        1,
+        min=1,
+        help="Threads to compute with. So small a network gains little from more, and loses on a busy machine.",
+    ),
     name: str = typer.Option("digits", help="Name of the run; an earlier run of that name is replaced."),
     out: Path = typer.Option(Path("runs"), help="Folder for runs."),
 ) -> None:
@@ -46,6 +51,7 @@ def train_digits(
     """
     console = Console()
     start = time.perf_counter()
+    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     data = task.load(batch_size)
     architecture = {

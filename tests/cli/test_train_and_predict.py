@@ -27,7 +27,7 @@ def flambeau(*arguments):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Threads that wait for each other on a busy machine make these small trainings slow."""
+    """The command sets the number of threads; other tests get theirs back."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_numbers(trained, tmp_path):
 def interrupted(out, *, until):
     """Start a long training, send Ctrl-C once a line holding `until` was printed; the process and its output."""
     command = [sys.executable, "-m", "flambeau.cli", "train", "digits", "--epochs", "500", "--out", str(out), *SMALL]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
         for line in process.stdout:
