@@ -189,7 +189,8 @@ def conv_transpose_backward_input(grad: np.ndarray, w: np.ndarray, x_shape: Size
                                   dilation: Sizes, groups: int, key: Any = None) -> np.ndarray:
     """The gradient of `conv_transpose_forward` in its first input, of shape `x_shape`, channels-last."""
     out = conv_forward(grad, w, None, stride, padding, dilation, groups, key)
-    return out[(..., *(slice(0, n) for n in x_shape[2:]))]
+    inside: Any = (..., *(slice(0, n) for n in x_shape[2:]))  # a large output padding makes room for one more
+    return out[inside]
 
 
 def conv_transpose_backward_weight(grad: np.ndarray, x: np.ndarray, w_shape: Sizes, stride: Sizes, padding: Any,
