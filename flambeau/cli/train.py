@@ -39,7 +39,7 @@ def train_digits(
     threads: int = typer.Option(
         1,
         min=1,
-        help="Threads to compute with. So small a network gains little from more, and loses on a busy machine.",
+        help="Threads to use. So small a network gains little from more and loses on a busy machine.",
     ),
     name: str = typer.Option("digits", help="Name of the run; an earlier run of that name is replaced."),
     out: Path = typer.Option(Path("runs"), help="Folder for runs."),
