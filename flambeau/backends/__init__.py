@@ -1,0 +1,1 @@
+"""Fast kernels on NumPy arrays, and the threads and memory they use. Knows nothing of Tensor."""

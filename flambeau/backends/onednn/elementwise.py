@@ -39,11 +39,6 @@ def _order(array: np.ndarray) -> tuple[int, ...] | None:
     return axes if array.transpose(axes).flags.c_contiguous else None
 
 
-def like(array: np.ndarray) -> np.ndarray:
-    """A new array with the shape and memory order of a dense one."""
-    return np.empty_like(array)
-
-
 def same_memory(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The arrays, all in the memory order of the first; those that differ are copied."""
     first = dense(arrays[0])

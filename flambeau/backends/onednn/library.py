@@ -168,18 +168,15 @@ _state: dict[str, Any] = {}
 
 def candidates() -> list[Path]:
     """Where the library may lie: the wheel `onednn-cpu-gomp` installs it into `lib` of the environment."""
-    found = []
-    try:
-        from importlib.metadata import PackageNotFoundError, files
+    from importlib.metadata import PackageNotFoundError, files  # 20 ms that only those who compute should pay
 
-        for name in ("onednn-cpu-gomp", "onednn"):
-            try:
-                listed = files(name) or []
-            except PackageNotFoundError:
-                continue
-            found += [Path(str(f.locate())).resolve() for f in listed if f.name == "libdnnl.so.3"]
-    except ImportError:  # an interpreter stripped of importlib.metadata
-        pass
+    found = []
+    for name in ("onednn-cpu-gomp", "onednn"):
+        try:
+            listed = files(name) or []
+        except PackageNotFoundError:
+            continue
+        found += [Path(str(f.locate())).resolve() for f in listed if f.name == "libdnnl.so.3"]
     found.append(Path(sys.prefix) / "lib" / "libdnnl.so.3")
     return [path for path in found if path.exists()]
 
