@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,14 +46,18 @@ def written(f: Any) -> Iterator[tuple[Any, str]]:
     folder = Path(f).stem or "archive"
     if not path.parent.is_dir():
         raise RuntimeError(f"Parent directory {path.parent} does not exist.")
-    if path.exists() and not path.is_file():    # a device or a pipe cannot be replaced
+    exists = path.exists()
+    # A device or a pipe cannot be replaced, nor can a file in a folder that we may not write to.
+    if exists and not (path.is_file() and os.access(path.parent, os.W_OK)):
         with open(path, "wb") as file:
             yield file, folder
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file, folder
+        if exists:
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -275,6 +275,20 @@ def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
     assert (tmp_path / "link.pt").is_symlink() and torch.load(tmp_path / "real.pt").tolist() == [1, 1]
 
 
+def test_permissions_of_a_replaced_file_stay(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(torch.ones(2), path)
+    path.chmod(0o640)
+    torch.save(torch.zeros(2), path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_saving_into_a_device():
+    if Path("/dev/null").exists():
+        torch.save(torch.ones(2), "/dev/null")
+        assert not Path("/dev/null").is_file()
+
+
 def test_saving_into_a_missing_folder(tmp_path):
     with pytest.raises(RuntimeError, match=r"Parent directory .* does not exist"):
         torch.save(1, tmp_path / "no" / "a.pt")

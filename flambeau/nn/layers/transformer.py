@@ -65,6 +65,8 @@ class TransformerEncoderLayer(Module):
         self.dropout1 = Dropout(dropout)
         self.dropout2 = Dropout(dropout)
         self.activation = _activation(activation)
+        # Not used here: PyTorch looks at it when it runs a layer that was saved by flambeau.
+        self.activation_relu_or_gelu = {F.relu: 1, F.gelu: 2}.get(self.activation, 0)
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
