@@ -9,7 +9,17 @@ import numpy as np
 
 from flambeau.core.dispatch import primitive
 from flambeau.core.tensor import Tensor
-from flambeau.ops.sliding import Sizes, add_windows, in_float32, output_size, padded, shape_text, sizes, windows
+from flambeau.ops.sliding import (
+    Sizes,
+    add_windows,
+    in_float32,
+    on_meta,
+    output_size,
+    padded,
+    shape_text,
+    sizes,
+    windows,
+)
 
 __all__ = ["channel_shuffle", "fold", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "unfold"]
 
@@ -18,6 +28,7 @@ __all__ = ["channel_shuffle", "fold", "native_channel_shuffle", "pixel_shuffle",
 
 
 @primitive("im2col")
+@on_meta
 def im2col(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Any:
     """Every window as a column: (N, C, *size) -> (N, C * kernel, positions)."""
     rank = len(kernel)

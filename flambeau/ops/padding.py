@@ -19,6 +19,7 @@ _RANKS = {1: (2, 3), 2: (3, 4), 3: (4, 5)}
 
 
 @primitive("constant_pad", grad_name="ConstantPadNdBackward0")
+@sliding.on_meta
 def constant_pad(x: Any, *, padding: Pairs, value: Any) -> Any:
     """The last dimensions extended by a value, or cropped where a padding is negative."""
     return np.array(sliding.padded(x, padding, value)) if x.ndim else x.copy()

@@ -14,14 +14,15 @@ from flambeau.core.random import default_generator, uniform
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.pooling import adaptive_arguments, batched_call, bins, overhang, pool_arguments
-from flambeau.ops.sliding import Sizes, empty_like_order, hide, in_float32, padded, shape_text, shifted, sizes
+from flambeau.ops.sliding import Sizes, empty_like_order, hide, in_float32, on_meta, padded, shape_text, shifted, sizes
 
 __all__ = [
-    "adaptive_max_pool1d", "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
-    "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", "fractional_max_pool2d",
-    "fractional_max_pool2d_with_indices", "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "max_pool1d",
-    "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices",
-    "max_unpool1d", "max_unpool2d", "max_unpool3d",
+    "adaptive_max_pool1d", "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices", "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices",
+    "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices", "max_pool1d", "max_pool1d_with_indices", "max_pool2d",
+    "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices", "max_unpool1d", "max_unpool2d",
+    "max_unpool3d",
 ]
 
 
@@ -100,6 +101,7 @@ def max_pool_select(x: Any, place: Any, *, kernel: Sizes, stride: Sizes, padding
 
 
 @primitive("max_pool_indices", no_gradient="positions are integers")
+@on_meta
 def max_pool_indices(place: Any, *, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Any:
     """Places within windows as int64 positions in the flattened plane of the input, as PyTorch reports them."""
     count = place.shape[2:]
@@ -222,6 +224,7 @@ def flat_positions(index: np.ndarray, planes: Sizes, plane: int) -> np.ndarray:
 
 
 @primitive("gather_planes")
+@on_meta
 def gather_planes(x: Any, index: Any) -> Any:
     """x at flat positions of each plane: (N, C, *size), (N, C or 1, *count) -> (N, C, *count)."""
     x = np.ascontiguousarray(x)
@@ -238,6 +241,7 @@ def add_planes(grad: Any, index: Any, *, size: Sizes) -> Any:
 
 
 @primitive("max_unpool", grad_name="MaxUnpoolBackward0")
+@on_meta
 def unpool(x: Any, index: Any, *, size: Sizes) -> Any:
     """Values written at their positions, zero elsewhere; the last one wins where several meet."""
     out = np.zeros((*x.shape[:2], *size), x.dtype)

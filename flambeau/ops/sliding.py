@@ -129,28 +129,31 @@ def add_windows(columns: np.ndarray, size: Sizes, stride: Sizes, dilation: Sizes
 _NARROW = frozenset({np.dtype(np.float16), *dtypes.NARROW_FLOATS})
 
 
-def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a kernel compute in float32 when its arrays are float16 or bfloat16; results go back to the narrow type.
-
-    Arrays of the `meta` device are stood in for by zeros; the results are placeholders again.
-    """
+def on_meta(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a kernel run on arrays of the `meta` device: zeros stand in for them, the results are placeholders again."""
 
     @functools.wraps(kernel)
     def run(*arrays: Any, **attrs: Any) -> Any:
-        first = arrays[0]
-        if type(first) is MetaArray:
-            real = [np.zeros(a.shape, a.dtype) if isinstance(a, np.ndarray) else a for a in arrays]
-            return map_results(lambda out: meta_array(out.shape, out.dtype), run(*real, **attrs))
-        if first.dtype not in _NARROW:
+        if type(arrays[0]) is not MetaArray:
             return kernel(*arrays, **attrs)
-        wide = [
-            a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype in _NARROW else a for a in arrays
-        ]
-        return map_results(
-            lambda out: out.astype(first.dtype) if out.dtype == np.float32 else out, kernel(*wide, **attrs)
-        )
+        real = [np.zeros(a.shape, a.dtype) if isinstance(a, np.ndarray) else a for a in arrays]
+        return map_results(lambda out: meta_array(out.shape, out.dtype), kernel(*real, **attrs))
 
     return run
+
+
+def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a kernel compute in float32 when its arrays are float16 or bfloat16; results go back to the narrow type."""
+
+    @functools.wraps(kernel)
+    def run(*arrays: Any, **attrs: Any) -> Any:
+        narrow = arrays[0].dtype
+        if narrow not in _NARROW:
+            return kernel(*arrays, **attrs)
+        wide = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype in _NARROW else a for a in arrays]
+        return map_results(lambda out: out.astype(narrow) if out.dtype == np.float32 else out, kernel(*wide, **attrs))
+
+    return on_meta(run)
 
 
 def map_results(function: Callable[[np.ndarray], np.ndarray], results: Any) -> Any:
@@ -172,5 +175,7 @@ def hide(result: Any, *inputs: Tensor) -> Any:
 
 
 def openly_channels_last(array: np.ndarray) -> bool:
-    """Whether channels vary fastest in memory and the array is not also in plain order."""
-    return not array.flags.c_contiguous and array.strides[1] == array.itemsize and array.shape[1] > 1
+    """Whether memory runs (N, spatial…, C) and not also (N, C, spatial…)."""
+    if array.flags.c_contiguous or array.strides[1] != array.itemsize:
+        return False
+    return bool(np.moveaxis(array, 1, -1).flags.c_contiguous)
