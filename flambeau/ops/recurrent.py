@@ -80,15 +80,8 @@ def _narrow(dtype: Any, *arrays: Any) -> tuple:
     return tuple(a if a is None else a.astype(dtype, copy=False) for a in arrays)
 
 
-def _halved(array: np.ndarray, columns: int) -> np.ndarray:
-    """A copy with the first columns halved: sigmoid(x) = (tanh(x / 2) + 1) / 2 needs one function for all gates."""
-    array = array.copy()
-    array[..., :columns] *= 0.5
-    return array
-
-
 def _to_sigmoid(a: np.ndarray) -> None:
-    """In place: (a + 1) / 2."""
+    """In place (a + 1) / 2: sigmoid(x) is that of tanh(x / 2), so that one function serves all gates."""
     a *= 0.5
     a += 0.5
 
@@ -118,8 +111,14 @@ def _if_any(array: Any) -> Any:
 # ------------------------------------------------------------------------------------------------ LSTM
 
 def _i_f_o_g(array: np.ndarray, size: int) -> np.ndarray:
-    """The last dimension in another order of gates: the three with a sigmoid side by side."""
-    return np.concatenate([array[..., :2 * size], array[..., 3 * size:], array[..., 2 * size:3 * size]], -1)
+    """A copy with the gates i, f, g, o (last dimension) in the order i, f, o, g: those with a sigmoid are side by side,
+    and halved.
+    """
+    out = np.empty(array.shape, array.dtype)
+    np.multiply(array[..., :2 * size], 0.5, out=out[..., :2 * size])
+    np.multiply(array[..., 3 * size:], 0.5, out=out[..., 2 * size:3 * size])
+    out[..., 3 * size:] = array[..., 2 * size:3 * size]
+    return out
 
 
 @primitive("lstm_scan", outputs=5)
@@ -134,16 +133,14 @@ def lstm_scan(gates, h0, c0, w_hh, w_hr, *, sizes, reverse=False):
     gates, h0, c0, w_hh, w_hr = _wide(gates, h0, c0, w_hh, w_hr)
     size = c0.shape[1]
     steps = _steps(sizes, reverse)
-    given = _halved(_i_f_o_g(gates, size), 3 * size)
-    to_gates = _halved(_i_f_o_g(w_hh.T, size), 3 * size)
+    acts, to_gates = _i_f_o_g(gates, size), _i_f_o_g(w_hh.T, size)
     out = np.empty((len(gates), h0.shape[1]), gates.dtype)
     hidden = out if w_hr is None else np.empty((len(gates), size), gates.dtype)
-    acts, cells = np.empty_like(given), np.empty((len(gates), size), gates.dtype)
+    cells = np.empty((len(gates), size), gates.dtype)
     for k, (first, rows) in enumerate(steps):
         now = slice(first, first + rows)
         a, c, h = acts[now], cells[now], hidden[now]
-        np.matmul(_before(out, h0, steps, k, _join_arrays), to_gates, out=a)
-        a += given[now]
+        a += _before(out, h0, steps, k, _join_arrays) @ to_gates
         np.tanh(a, out=a)
         _to_sigmoid(a[:, :3 * size])
         np.multiply(_before(cells, c0, steps, k, _join_arrays), a[:, size:2 * size], out=c)
@@ -191,12 +188,57 @@ def _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, act
     return d_gates, d_h, d_c, d_w_hh, d_w_hr
 
 
+def _lstm_gradients(d_out, d_h, d_c, h0, c0, w_hh, w_hr, out, acts, cells, sizes, reverse):
+    """`_lstm_formula` on arrays, in place: at these sizes fresh memory costs more than the arithmetic."""
+    size = c0.shape[1]
+    steps = _steps(sizes, reverse)
+    i, f, o, g = (acts[:, n * size:(n + 1) * size] for n in range(4))
+    d_gates = np.empty_like(acts)       # first what a gradient of c, or of h, becomes; then the gradients
+    d_i, d_f, d_g, d_o = (d_gates[:, n * size:(n + 1) * size] for n in range(4))
+    h_to_c = np.tanh(cells)
+    for gate, d_gate, factor in ((i, d_i, g), (f, d_f, _all_before(cells, c0, steps, reverse, _join_arrays)),
+                                 (o, d_o, h_to_c)):
+        np.multiply(gate, gate, out=d_gate)
+        np.subtract(gate, d_gate, out=d_gate)
+        d_gate *= factor
+    np.multiply(g, g, out=d_g)
+    np.subtract(1, d_g, out=d_g)
+    d_g *= i
+    hidden = None if w_hr is None else o * h_to_c
+    h_to_c *= h_to_c
+    np.subtract(1, h_to_c, out=h_to_c)
+    h_to_c *= o
+    d_h, d_c = d_h.copy(), d_c.copy()
+    d_hidden = None if w_hr is None else np.empty_like(out)
+    for first, rows in reversed(steps):
+        now = slice(first, first + rows)
+        dh, dc, d_gate = d_h[:rows], d_c[:rows], d_gates[now]
+        dh += d_out[now]
+        if w_hr is None:
+            inner = dh
+        else:
+            d_hidden[now] = dh
+            inner = dh @ w_hr
+        dc += inner * h_to_c[now]
+        d_gate.reshape(rows, 4, size)[:, :3] *= dc[:, None]
+        d_gate[:, 3 * size:] *= inner
+        np.matmul(d_gate, w_hh, out=dh)
+        dc *= f[now]
+    d_w_hh = d_gates.T @ _all_before(out, h0, steps, reverse, _join_arrays)
+    return d_gates, d_h, d_c, d_w_hh, None if w_hr is None else d_hidden.T @ hidden
+
+
 @primitive("lstm_scan_backward", outputs=5, no_gradient="second derivatives take the formula in tensor operations")
 def lstm_scan_backward(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, acts, cells, *, sizes, reverse):
     """The derivative of `lstm_scan` as one kernel."""
     dtype = d_out.dtype
-    arrays = _wide(d_out, d_h, d_c, _if_any(d_acts), _if_any(d_cells), h0, c0, w_hh, w_hr, out, acts, cells)
-    grads = _lstm_formula(*arrays, sizes=sizes, reverse=reverse, join=_join_arrays, tanh=np.tanh)
+    d_out, d_h, d_c, d_acts, d_cells, *rest = _wide(d_out, d_h, d_c, _if_any(d_acts), _if_any(d_cells), h0, c0, w_hh,
+                                                    w_hr, out, acts, cells)
+    if d_acts is None and d_cells is None:
+        grads = _lstm_gradients(d_out, d_h, d_c, *rest, sizes, reverse)
+    else:
+        grads = _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, *rest, sizes=sizes, reverse=reverse,
+                              join=_join_arrays, tanh=np.tanh)
     if w_hr is None:
         grads = (*grads[:4], np.zeros((), dtype))                       # a kernel's outputs are arrays
     return _narrow(dtype, *grads)
@@ -222,22 +264,23 @@ def gru_scan(gates, h0, w_hh, b_hh, *, sizes, reverse=False):
     gates, h0, w_hh, b_hh = _wide(gates, h0, w_hh, b_hh)
     size = h0.shape[1]
     steps = _steps(sizes, reverse)
-    given = _halved(gates, 2 * size)
-    to_gates = _halved(w_hh.T, 2 * size)
-    if b_hh is not None:
-        given[:, :2 * size] += 0.5 * b_hh[:2 * size]
     out, acts = np.empty((len(gates), size), gates.dtype), np.empty((len(gates), 4 * size), gates.dtype)
+    np.multiply(gates[:, :2 * size], 0.5, out=acts[:, :2 * size])
+    acts[:, 2 * size:3 * size] = gates[:, 2 * size:]
+    to_gates = w_hh.T.copy()
+    to_gates[:, :2 * size] *= 0.5
+    if b_hh is not None:
+        acts[:, :2 * size] += 0.5 * b_hh[:2 * size]
     for k, (first, rows) in enumerate(steps):
         now = slice(first, first + rows)
         a, h, before = acts[now], out[now], _before(out, h0, steps, k, _join_arrays)
         rz, n, share = a[:, :2 * size], a[:, 2 * size:3 * size], a[:, 3 * size:]
         recurrent = before @ to_gates
-        np.add(given[now, :2 * size], recurrent[:, :2 * size], out=rz)
+        rz += recurrent[:, :2 * size]
         np.tanh(rz, out=rz)
         _to_sigmoid(rz)
         np.add(recurrent[:, 2 * size:], 0 if b_hh is None else b_hh[2 * size:], out=share)
-        np.multiply(rz[:, :size], share, out=n)
-        n += given[now, 2 * size:]
+        n += rz[:, :size] * share
         np.tanh(n, out=n)
         np.subtract(before, n, out=h)
         h *= rz[:, size:]
