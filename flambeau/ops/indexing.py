@@ -80,6 +80,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
                 return op(self, key=index if ... in index else (*index, ...))
             except IndexError as error:
                 raise dimension_error(error) from None
+        if _only_positions(index, self._array.ndim):
+            return _index(self, *index, dims=tuple(range(len(index))))
     elif kind is Tensor and self._array.ndim:
         array = index._array
         if array.ndim and array.dtype.kind == "i":
@@ -113,6 +115,18 @@ def _basic_op(index: tuple[Any, ...], ndim: int) -> Any:
         else:
             return None
     return op if dots < 2 and len(index) - dots <= ndim else None
+
+
+def _only_positions(index: tuple[Any, ...], ndim: int) -> bool:
+    """Whether an index is nothing but integer tensors of one shape: `x[rows, columns]`."""
+    shape = None
+    for item in index:
+        if type(item) is not Tensor or item._array.dtype.kind != "i":
+            return False
+        if shape is not None and item._array.shape != shape:
+            return False
+        shape = item._array.shape
+    return bool(shape) and len(index) <= ndim
 
 
 def _plain_slice(s: slice) -> bool:
@@ -275,6 +289,8 @@ def index_arrays(view: Tensor, advanced: list[tuple[int, Tensor]]) -> tuple[tupl
             indices.append(item)
     if len(indices) > 1:
         shapes = [i._array.shape for i in indices]
+        if all(s == shapes[0] for s in shapes):
+            return tuple(dims), indices
         try:
             np.broadcast_shapes(*shapes)
         except ValueError:
@@ -298,7 +314,8 @@ def _index(x: Any, *indices: Any, dims: tuple[int, ...]) -> Any:
     try:
         if len(dims) == 1 and x.flags.c_contiguous:
             return np.take(x, indices[0], axis=dims[0])
-        return np.ascontiguousarray(x[array_key(dims, indices)])
+        made = x[array_key(dims, indices)]
+        return made if made.flags.c_contiguous else np.ascontiguousarray(made)
     except IndexError as error:
         raise dimension_error(error) from None
 

@@ -53,7 +53,9 @@ METHODS: dict[str, str] = {
         uniform_ normal_ exponential_ cauchy_ log_normal_ geometric_ bernoulli_ random_ bernoulli multinomial""",
     "activation": "relu relu_ prelu hardshrink",
     "softmax": "softmax log_softmax",
-    "masking": "masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where contains:__contains__",
+    "masking": """
+        masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where
+        contains:__contains__""",
     "indexing": "getitem:__getitem__ setitem:__setitem__ index_put index_put_",
     "gathering": """
         index_select index_add index_add_ index_copy index_copy_ index_fill index_fill_ take put put_""",
@@ -222,7 +224,8 @@ def bind() -> None:
     for family, listing in PROPERTIES.items():
         for name in listing.split():
             setattr(Tensor, name, _deferred_property(family, name))
-    Tensor.names = property(lambda self: _load("named", "names_of")(self), lambda self, names: _load("named", "set_names")(self, names))
+    Tensor.names = property(  # type: ignore[attr-defined]
+        lambda self: _load("named", "names_of")(self), lambda self, names: _load("named", "set_names")(self, names))
     for name, cast in casting.CASTS.items():
         setattr(Tensor, name, cast)
     for name, operator in OPERATORS.items():

@@ -22,6 +22,7 @@ from flambeau.ops.shape import (
     _alias,
     _permute,
     _slice,
+    _view,
     as_sizes,
     as_strided,
     expand,
@@ -49,7 +50,8 @@ def flatten(input: Tensor, start_dim: Any = 0, end_dim: Any = -1, out_dim: str |
     if start == end:
         return input
     count = math.prod(shape[start : end + 1])
-    return reshape(input, (*shape[:start], count, *shape[end + 1 :]))
+    sizes = (*shape[:start], count, *shape[end + 1 :])
+    return _view(input, shape=sizes) if plain(input).flags.c_contiguous else reshape(input, sizes)
 
 
 def unflatten(input: Tensor, dim: Any, sizes: Any) -> Tensor:

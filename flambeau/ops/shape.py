@@ -505,11 +505,9 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
 @primitive("as_strided", view=True)
 def _as_strided(x: Any, *, size: Any, stride: Any, offset: int, geometry: Any) -> Any:
     """Only replayed for in-place writes: there `x` is a dense array of the base's own elements."""
-    flat = x.reshape(-1)
-    itemsize = flat.itemsize
-    return np.ndarray(
-        size, flat.dtype, buffer=flat.data, offset=offset * itemsize, strides=[s * itemsize for s in stride]
-    )
+    memory: Any = x.reshape(-1).view(np.uint8)  # bytes: NumPy lends no buffer of bfloat16
+    strides = [s * x.itemsize for s in stride]
+    return np.ndarray(size, x.dtype, buffer=memory, offset=offset * x.itemsize, strides=strides)
 
 
 _as_strided.vjp(

@@ -155,3 +155,12 @@ def test_restrided_memory_matches_numpy():
     x = torch.arange(10.0)
     expected = np.lib.stride_tricks.sliding_window_view(np.arange(10.0), 4)[::2]
     assert x.as_strided((4, 4), (2, 1)).tolist() == expected.tolist() == x.unfold(0, 4, 2).tolist()
+
+
+def test_as_strided_of_bfloat16_follows_writes():
+    x = torch.ones(6, dtype=torch.bfloat16, requires_grad=True)
+    y = x * 1
+    y.as_strided((2,), (3,), 1).mul_(5)
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 5, 1, 1, 5, 1]
+    assert torch.zeros(4, dtype=torch.bfloat16).as_strided((2, 2), (1, 1)).shape == (2, 2)
