@@ -12,6 +12,10 @@ __all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter
            "is_lazy"]
 
 
+# Where tensors keep their hooks; as in PyTorch, files do without.
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
 def as_class(data: Tensor, cls: type, requires_grad: bool) -> Any:
     """A detached alias of `data` (same storage) whose class is `cls`."""
     alias = data.detach()
@@ -48,10 +52,10 @@ class Parameter(Tensor):
         return "Parameter containing:\n" + super().__repr__()
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        attributes = getattr(self, "__dict__", None)
+        attributes = {name: value for name, value in self.__dict__.items() if name not in _HOOKS}
         if not attributes:
             return _rebuild_parameter, (self.data, self.requires_grad, OrderedDict())
-        return _rebuild_parameter_with_state, (self.data, self.requires_grad, OrderedDict(), dict(attributes))
+        return _rebuild_parameter_with_state, (self.data, self.requires_grad, OrderedDict(), attributes)
 
 
 def _rebuild_parameter(data: Tensor, requires_grad: bool, backward_hooks: Any) -> Parameter:

@@ -100,7 +100,9 @@ def reduce_tensor(t: Tensor, table: StorageTable) -> Any:
     is_parameter = cls.__name__ == "Parameter" and cls.__module__.startswith("flambeau.")
     if cls.__reduce_ex__ is not Tensor.__reduce_ex__ and not is_parameter:
         return NotImplemented
-    attributes = dict(t.__dict__)
+    # Hooks are functions of the running program; as in PyTorch, files do without.
+    hooks = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    attributes = {name: value for name, value in t.__dict__.items() if name not in hooks}
     if is_parameter:
         data = (rebuild.rebuild_parameter, (t.data, t._requires_grad, OrderedDict()))
         if attributes:

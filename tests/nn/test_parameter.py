@@ -101,3 +101,11 @@ def test_lazy_layers_copy_and_pickle():
         assert twin(torch.ones(1, 3)).shape == (1, 2)
     with pytest.raises(RuntimeError, match=r"Expected 3D .unbatched. or 4D .batched. input to LazyConv2d"):
         nn.LazyConv2d(1, 1)(torch.ones(2))
+
+
+def test_hooks_are_not_pickled():
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.register_hook(lambda grad: grad * 2)
+    twin = pickle.loads(pickle.dumps(parameter))
+    twin.sum().backward()
+    assert twin.grad.tolist() == [1.0, 1.0]

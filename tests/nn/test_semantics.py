@@ -139,3 +139,12 @@ def test_half_and_back():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert model.half()[0].weight.dtype == torch.float16
     assert model.float()[1].running_mean.dtype == torch.float32
+
+
+def test_a_model_with_hooks_on_its_parameters_can_be_saved(tmp_path):
+    model = nn.Linear(2, 1)
+    model.weight.register_hook(lambda grad: grad * 0)
+    torch.save(model, tmp_path / "model.pt")
+    back = torch.load(tmp_path / "model.pt", weights_only=False)
+    back(torch.ones(1, 2)).sum().backward()
+    assert back.weight.grad.tolist() == [[1.0, 1.0]]
