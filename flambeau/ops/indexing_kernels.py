@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dispatch
+from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, before, bump, check_overlap, check_writable
 from flambeau.core.modes import modes
@@ -26,6 +27,8 @@ def writer(name: str, **options: Any) -> Any:
 
     def declare(write: Any) -> Any:
         def kernel(x: Any, *others: Any, **attrs: Any) -> Any:
+            if isinstance(x, MetaArray):
+                return x
             out = np.array(x, order="C")
             write(out, *others, **attrs)
             return out
@@ -51,6 +54,8 @@ def over(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     if recording or dispatch.interceptor is not None:
         check_writable(x)
         return assign(x, op(before(x, copied=True), *others, **attrs))
+    if isinstance(x._array, MetaArray):
+        return x
     check_overlap(x._array)
     arrays = [v._array if isinstance(v, Tensor) else v for v in others]
     target = plain(x)

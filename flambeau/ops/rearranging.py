@@ -119,7 +119,7 @@ def _repeat_each(input: Tensor, repeats: Tensor, dim: int, output_size: int | No
 
 @primitive("flip")
 def _flip(x: Any, *, dims: Any) -> Any:
-    return np.ascontiguousarray(np.flip(x, dims)).reshape(x.shape) if x.ndim else x.copy()
+    return np.flip(x, dims).copy()
 
 
 _flip.vjp(x=lambda grad, dims: _flip(grad, dims=dims))

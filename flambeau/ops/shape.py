@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
-from flambeau.core.device import MetaArray
+from flambeau.core.device import MetaArray, meta_array
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import write_region
 from flambeau.core.modes import modes
@@ -58,8 +58,10 @@ def infer_size(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 @primitive("view", view=True)
 def _view(x: Any, *, shape: Any) -> Any:
+    if isinstance(x, MetaArray):
+        return meta_array(shape, x.dtype)
     made = x.reshape(shape)
-    if x.size and not isinstance(x, MetaArray) and not np.may_share_memory(made, x):
+    if x.size and not np.may_share_memory(made, x):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
             "two contiguous "
@@ -110,6 +112,8 @@ def view_dtype(self: Tensor, dtype: dtypes.dtype) -> Tensor:
 
 @primitive("reshape_copy", grad_name="ViewBackward0")
 def _reshape_copy(x: Any, *, shape: Any) -> Any:
+    if isinstance(x, MetaArray):
+        return meta_array(shape, x.dtype)
     return np.array(x, order="C").reshape(shape)
 
 
@@ -465,6 +469,8 @@ def _unfold(x: Any, *, dim: int, size: int, step: int) -> Any:
         return np.lib.stride_tricks.as_strided(x, (size,), (x.itemsize,))
     shape, strides = list(x.shape), list(x.strides)
     shape[dim] = (shape[dim] - size) // step + 1
+    if isinstance(x, MetaArray):
+        return meta_array((*shape, size), x.dtype)
     strides.append(strides[dim])
     strides[dim] *= step
     return np.lib.stride_tricks.as_strided(x, (*shape, size), strides)

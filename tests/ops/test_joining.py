@@ -209,3 +209,15 @@ def test_fill_diagonal_and_python_protocols():
     y = torch.ones(3, 3, requires_grad=True)
     (y * 2).fill_diagonal_(0).sum().backward()
     assert y.grad.diagonal().sum().item() == 0 and y.grad.sum().item() == 12
+
+
+def test_meta_tensors_have_only_shapes():
+    x, index = torch.zeros(4, 6, device="meta"), torch.tensor([0, 1])
+    made = {
+        (8, 6): torch.cat([x, x]), (2, 4, 6): torch.stack([x, x]), (24,): x.flatten(), (2, 6): x[index], (6,): x[0],
+        (4, 2): x[:, 1:3], (4, 3, 2): x.unfold(1, 2, 2), (8, 12): x.repeat(2, 2),
+        (4, 6): x.flip(0).masked_fill(x > 0, 1),
+    }
+    for shape, tensor in made.items():
+        assert tensor.shape == shape and tensor.is_meta
+    assert x.index_fill_(0, index, 1) is x
