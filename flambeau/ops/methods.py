@@ -22,6 +22,8 @@ METHODS: dict[str, str] = {
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix mul:multiply""",
     "special": "erf erfc erfinv lgamma digamma polygamma_method:polygamma mvlgamma xlogy logit sinc",
+    "bessel": "i0",
+    "incomplete_gamma": "igamma igammac",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu",
     "linalg": """
         det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
@@ -84,6 +86,8 @@ INPLACE: dict[str, str] = {
         asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
         abs:absolute trunc:fix""",
     "special": "erf erfc erfinv lgamma digamma mvlgamma xlogy logit sinc polygamma_method:polygamma",
+    "bessel": "i0",
+    "incomplete_gamma": "igamma igammac",
     "tolerance": "nan_to_num round frac deg2rad rad2deg heaviside ldexp gcd lcm nextafter",
     "arithmetic": "floor_divide pow float_power clamp clamp_min clamp_max clamp:clip",
     "comparison": """

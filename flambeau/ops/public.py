@@ -28,6 +28,8 @@ OUT: dict[str, str] = {
         bitwise_left_shift bitwise_right_shift signbit
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
     "special": "erf erfc erfinv lgamma digamma polygamma mvlgamma xlogy logit sinc",
+    "bessel": "i0",
+    "incomplete_gamma": "igamma igammac",
     "tolerance": """
         nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf""",
     "activation": "hardshrink",

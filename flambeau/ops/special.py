@@ -160,6 +160,18 @@ erfc = primitive("erfc", elementwise=True, float_op=True)(in_float64(erfc_array)
 erfc.vjp(x=lambda grad, x: mul(grad, mul(exp(neg(mul(x, x))), -TWO_OVER_ROOT_PI)))
 
 
+def _erfcx_array(x: np.ndarray) -> np.ndarray:
+    size = np.abs(x)
+    big = erfc_scaled_array(np.maximum(size, 0.46875))
+    small = np.exp(np.minimum(size, 0.46875) ** 2) * (1.0 - erf_array(np.where(size < 0.46875, x, 0.0)))
+    mirrored = 2 * np.exp(x * x) - big
+    return np.where(np.isnan(x), x, np.where(size < 0.46875, small, np.where(x < 0, mirrored, big)))
+
+
+erfcx = primitive("erfcx", elementwise=True, float_op=True, grad_name="SpecialErfcxBackward0")(in_float64(_erfcx_array))
+erfcx.vjp(x=lambda grad, x, out: mul(grad, sub(mul(mul(x, out), 2), TWO_OVER_ROOT_PI)))
+
+
 def _erfinv_array(y: np.ndarray) -> np.ndarray:
     """Giles' approximation (2010), then Newton steps to float64 precision."""
     inside = np.clip(y, -1 + 1e-17, 1 - 1e-17)

@@ -29,7 +29,7 @@ TESTED = [name for name in NAMES if name not in NO_ORACLE and name not in COVERE
 SMOOTH = [name for name in TESTED if REGISTRY[name].no_gradient is None]
 
 # Inputs that the derivative treats as constants, as PyTorch does.
-CONSTANT = {"nll_loss": {2}, "scale_gradient": {1}, "relu_backward": {1}}
+CONSTANT = {"nll_loss": {2}, "scale_gradient": {1}, "relu_backward": {1}, "igamma": {0}, "igammac": {0}}
 # Outputs that carry a gradient, where not all floating ones do.
 OUTPUTS = {
     "native_batch_norm": (0,),  # the statistics are for the running averages and the derivative
