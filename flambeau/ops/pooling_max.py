@@ -14,7 +14,18 @@ from flambeau.core.random import default_generator, uniform
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.pooling import adaptive_arguments, batched_call, bins, overhang, pool_arguments
-from flambeau.ops.sliding import Sizes, empty_like_order, hide, in_float32, on_meta, padded, shape_text, shifted, sizes
+from flambeau.ops.sliding import (
+    Sizes,
+    empty_like_order,
+    hide,
+    in_float32,
+    in_order_last,
+    on_meta,
+    padded,
+    shape_text,
+    shifted,
+    sizes,
+)
 
 __all__ = [
     "adaptive_max_pool1d", "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d",
@@ -127,7 +138,7 @@ def onednn_max_pool(x: Any, *, kernel: Sizes, stride: Sizes, padding: Sizes, dil
 
 def in_onednn_order(grad: Any, place: Any, **attrs: Any) -> bool:
     """Whether the places are laid out as oneDNN leaves them."""
-    return usable(grad) and np.moveaxis(place, 1, -1).flags.c_contiguous
+    return usable(grad) and in_order_last(place)
 
 
 @accelerated(max_pool_backward, when=in_onednn_order)

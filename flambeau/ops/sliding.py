@@ -176,6 +176,9 @@ def hide(result: Any, *inputs: Tensor) -> Any:
 
 def openly_channels_last(array: np.ndarray) -> bool:
     """Whether memory runs (N, spatial…, C) and not also (N, C, spatial…)."""
-    if array.flags.c_contiguous or array.strides[1] != array.itemsize:
-        return False
-    return bool(np.moveaxis(array, 1, -1).flags.c_contiguous)
+    return not array.flags.c_contiguous and array.strides[1] == array.itemsize and in_order_last(array)
+
+
+def in_order_last(array: np.ndarray) -> bool:
+    """Whether memory runs (N, spatial…, C)."""
+    return bool(array.transpose(0, *range(2, array.ndim), 1).flags.c_contiguous)
