@@ -118,6 +118,9 @@ class MetaArray(np.ndarray):
             return tuple(meta_array(shape, s.dtype) for s in sample)
         return meta_array(shape, sample.dtype)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Writing changes nothing: there are no values."""
+
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return _as_meta(function(*_with_memory(args), **_with_memory(kwargs)))
 

@@ -21,7 +21,7 @@ class Node:
     `saved` holds the inputs the derivative needs (None elsewhere); it becomes None once the memory was freed.
     """
 
-    # The first eight are set for every node; the others are rare, and live in the instance dictionary when they are set.
+    # The first eight are set for every node; the others are rare, and live in the instance dictionary when set.
     __slots__ = ("op", "edges", "saved", "saved_out", "attrs", "number", "shape", "dtype", "__dict__", "__weakref__")
     index = 0
     versions: Any = None

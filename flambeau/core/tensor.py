@@ -304,6 +304,8 @@ class Tensor:
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
         array = self._array
+        if self.is_meta:
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
         return (array.astype(np.float32) if array.dtype in dtypes.NARROW_FLOATS else array).tolist()
 
     def numpy(self, *, force: builtins.bool = False) -> np.ndarray:
@@ -354,6 +356,10 @@ class Tensor:
 
     def __float__(self) -> float:
         return float(self._only())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        """The single element, rounded as Python rounds numbers."""
+        return round(self._only(), digits)
 
     def __int__(self) -> int:
         return int(self._only())

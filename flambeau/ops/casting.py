@@ -21,6 +21,8 @@ def to_dtype(x: Tensor, numpy_dtype: Any) -> Tensor:
 
 @primitive("clone")
 def _clone(x: Any, *, memory_format: Any) -> Any:
+    if type(x) is devices.MetaArray:
+        return devices.meta_array(x.shape, x.dtype)
     if memory_format is layouts.preserve_format:
         return layouts.copy_preserving(x)
     return layouts.with_format(np.array(x, order="C"), memory_format)

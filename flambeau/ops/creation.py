@@ -101,6 +101,8 @@ def _array_of_sequence(data: Any) -> np.ndarray:
             raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
         kind = _first_stranger(data)
         if kind == "str":
+            if isinstance(data, (list, tuple)):
+                raise ValueError("too many dimensions 'str'")
             raise TypeError("new(): invalid data type 'str'")
         if kind in ("list", "tuple"):
             raise ValueError(_ragged(data))

@@ -157,8 +157,10 @@ square.vjp(x=lambda grad, x: mul(grad, mul(2, conj(x))))
 
 @primitive("pow", elementwise=True)
 def pow(x: Any, y: Any) -> Any:
-    """x to the power of y. RuntimeError for integers to negative powers."""
+    """x to the power of y. RuntimeError for integers to negative powers, NotImplementedError for bools."""
     kind = np.result_type(x, y).kind
+    if kind == "b":
+        raise NotImplementedError("\"pow\" not implemented for 'Bool'")
     if kind in "iu" and np.any(np.less(y, 0)):
         return _integer_power(np.asarray(x), np.asarray(y))
     if type(y) is float or type(y) is int:

@@ -108,7 +108,7 @@ def _mean(x: Any, *, dims: Any, keepdim: bool) -> Any:
     count = np.prod([x.shape[d] for d in axes(dims, x)], dtype=np.int64) if x.ndim else 1
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
     total = np.add.reduce(wide, axis=axes(dims, x), keepdims=keepdim)
-    return np.asarray(np.true_divide(total, wide.dtype.type(count))).astype(x.dtype, copy=False)
+    return np.asanyarray(np.true_divide(total, wide.dtype.type(count))).astype(x.dtype, copy=False)
 
 
 @_mean.vjp
