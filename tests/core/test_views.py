@@ -19,7 +19,7 @@ VIEWS = {
     "select": (lambda x: x[1], (3, 4), (4, 1), 12),
     "negative index": (lambda x: x[-1, -2], (4,), (1,), 16),
     "slice": (lambda x: x[:, 1:, ::2], (2, 2, 2), (12, 4, 2), 4),
-    "new dimension": (lambda x: x[:, None, 0], (2, 1, 4), (12, 12, 1), 0),
+    "new dimension": (lambda x: x[:, None], (2, 1, 3, 4), (12, 12, 4, 1), 0),
     "ellipsis": (lambda x: x[..., 1], (2, 3), (12, 4), 1),
     "narrow": (lambda x: x.narrow(1, 1, 2), (2, 2, 4), (12, 4, 1), 4),
     "expand": (lambda x: x[:1].expand(5, 3, 4), (5, 3, 4), (0, 4, 1), 0),
