@@ -59,7 +59,7 @@ def test_storage_and_untyped_storage_exist():
     assert x.storage()[1] == 1.0 and len(x.storage()) == 3 and x.untyped_storage().nbytes() == 12
 
 
-# ---- constructors of old ---------------------------------------------------------------------------------------------
+# ---- constructors of old -------------------------------------------------------------------------------------------
 
 
 def test_numbers_are_a_size_and_sequences_are_values():
@@ -81,7 +81,7 @@ def test_data_is_a_detached_alias():
     assert w.tolist() == [0.5, 0.5] and not w.data.requires_grad and w.data.data_ptr() == w.data_ptr()
 
 
-# ---- in place on intermediates ---------------------------------------------------------------------------------------
+# ---- in place on intermediates -------------------------------------------------------------------------------------
 
 
 def test_in_place_operations_on_intermediates_keep_gradients_right():
@@ -101,7 +101,7 @@ def test_in_place_operations_on_intermediates_keep_gradients_right():
     assert found[0] == pytest.approx(found[1])
 
 
-# ---- names of dimensions -----------------------------------------------------------------------------------------------
+# ---- names of dimensions -------------------------------------------------------------------------------------------
 
 named = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
 
@@ -123,13 +123,13 @@ def test_names_can_be_renamed_and_aligned():
 
 @named
 def test_names_that_do_not_match_are_an_error():
-    with pytest.raises(RuntimeError, match="do not match|don't match|match"):
+    with pytest.raises(RuntimeError, match="match"):
         torch.zeros(2, 3, names=("N", "C")) + torch.zeros(2, 3, names=("N", "D"))
     with pytest.raises(RuntimeError, match="not found"):
         torch.zeros(2, 3, names=("N", "C")).sum("X")
 
 
-# ---- defaults of functions ---------------------------------------------------------------------------------------------
+# ---- defaults of functions -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
@@ -166,7 +166,7 @@ def test_functional_dropout_trains_by_default():
     assert F.dropout(torch.ones(10), training=False).tolist() == [1.0] * 10
 
 
-# ---- gradients ---------------------------------------------------------------------------------------------------------
+# ---- gradients -----------------------------------------------------------------------------------------------------
 
 
 def test_grad_of_a_non_leaf_is_none_with_a_warning_unless_retained():

@@ -74,11 +74,11 @@ def test_a_missing_rule_for_one_input_is_an_error_when_it_is_needed(declare):
     op = declare("half_differentiable", elementwise=True)(lambda x, y: x * y)
     op.vjp(x=lambda grad, y: mul(grad, y))
     op(leaf(1.0), torch.ones(1, dtype=torch.float64)).backward()
-    with pytest.raises((RuntimeError, AttributeError), match="not implemented|NoneType"):
+    with pytest.raises((RuntimeError, AttributeError), match=r"not implemented|NoneType"):
         op(leaf(1.0), leaf(2.0)).backward()
 
 
-# ---- the table over the registry ----------------------------------------------------------------------------------------
+# ---- the table over the registry -----------------------------------------------------------------------------------
 
 
 def test_the_table_wants_samples_and_an_oracle(declare):
