@@ -7,8 +7,6 @@ machine 1.2 µs a call with history, against 2.7 µs for a callable object that 
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +16,8 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output, next_number, save_output
+from flambeau.core.op import Op, Rule
+from flambeau.core.operands import broadcast_error, operand_error, promoted
 from flambeau.core.storage import Storage
 from flambeau.core.tensor import Tensor, plain, wrap
 
@@ -30,143 +30,6 @@ FLOATS = dtypes.NATIVE_FLOATS
 interceptor: Any = None
 
 REGISTRY: dict[str, Op] = {}
-
-
-class Op:
-    """Everything known about a primitive: kernel, derivative, samples; `function` is what users call."""
-
-    custom = False  # True for the op of a user's autograd.Function
-
-    def __init__(
-        self,
-        name: str,
-        kernel: Any,
-        *,
-        outputs: int | None,
-        elementwise: bool,
-        view: bool,
-        float_op: bool,
-        no_gradient: str | None,
-        grad_name: str | None,
-    ):
-        self.name = name
-        self.kernel = kernel
-        self.outputs = outputs
-        self.elementwise = elementwise
-        self.view = view
-        self.float_op = float_op
-        self.no_gradient = no_gradient
-        self.grad_name = grad_name or _camel(name) + "Backward0"
-        self.parameters, self.attributes, self.variadic = _signature(kernel)
-        self.rules: list[Rule | None] = [None] * len(self.parameters)
-        self.joint: Rule | None = None
-        self.saves_out: tuple[Any, ...] = ()  # which outputs: () none, ("all",), or indices
-        self.backends: list[Any] = []
-        self.scalar: Any = None
-        self.meta: Any = None
-        self.samples: Any = None
-        self.function: Any = None
-        self.prepare: Any = None  # lets a specialised closure read the derivative's needs once
-        self.wants_shapes = False
-        self.reads_input = False  # for ops of one input: whether the derivative reads it
-
-    def __repr__(self) -> str:
-        return f"<op {self.name}>"
-
-    @property
-    def differentiable(self) -> bool:
-        return self.joint is not None or any(self.rules)
-
-    def saves_input(self, needs: tuple[bool, ...], index: int) -> bool:
-        """Whether the derivative for the inputs in `needs` reads input number `index`."""
-        if self.joint is not None:
-            return (
-                index in self.joint.inputs
-                or self.joint.all_inputs
-                or (self.joint.rest and index >= len(self.parameters))
-            )
-        return any(need and rule is not None and index in rule.inputs for need, rule in zip(needs, self.rules))
-
-    def run(self, *arrays: Any, **attrs: Any) -> Any:
-        """The kernel of the first backend that accepts these arrays, else the op's own body."""
-        for supports, kernel in self.backends:
-            if supports(*arrays, **attrs):
-                return kernel(*arrays, **attrs)
-        return self.kernel(*arrays, **attrs)
-
-
-class Rule:
-    """A derivative and what its parameter names ask for."""
-
-    __slots__ = ("function", "plan", "inputs", "outputs", "all_inputs", "rest")
-
-    def __init__(self, op: Op, function: Callable[..., Any]):
-        self.function = function
-        self.plan: list[tuple[str, Any]] = []
-        self.inputs: set[int] = set()
-        self.outputs: set[Any] = set()
-        self.all_inputs = self.rest = False
-        code = function.__code__
-        for name in code.co_varnames[: code.co_argcount]:
-            if name in ("grad", "needs"):
-                self.plan.append((name, None))
-            elif name == "out" and "out" not in op.parameters:  # an input may be called that too
-                self.plan.append(("out", None))
-                self.outputs.add("all")
-            elif name == "inputs" and op.variadic:
-                self.plan.append(("inputs", None))
-                self.all_inputs = True
-            elif name == "rest" and op.variadic:  # the variable inputs, without the named ones before them
-                self.plan.append(("rest", len(op.parameters)))
-                self.rest = True
-            elif name in op.parameters:
-                position = op.parameters.index(name)
-                self.plan.append(("input", position))
-                self.inputs.add(position)
-            elif name in op.attributes:
-                self.plan.append(("attr", name))
-            elif re.fullmatch(r"out\d+", name):
-                self.plan.append(("output", int(name[3:])))
-                self.outputs.add(int(name[3:]))
-            elif name == "shapes":
-                self.plan.append(("shapes", None))
-            else:
-                raise TypeError(
-                    f"{op.name}: its derivative asks for '{name}', which is neither an input nor an attribute"
-                )
-
-
-def _signature(kernel: Any) -> tuple[list[str], dict[str, Any], bool]:
-    """Tensor parameters, attributes with their defaults, and whether the tensors are `*xs`.
-
-    Read off the code object: `inspect.signature` costs 30 µs, and there are hundreds of ops to import.
-    """
-    if isinstance(kernel, np.ufunc):
-        return ["x", "y"][: kernel.nin], {}, False
-    declared = getattr(kernel, "__signature__", None)
-    if declared is not None:  # a kernel made by another function says what it takes
-        parameters = declared.parameters.values()
-        return (
-            [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)],
-            {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY},
-            any(p.kind is p.VAR_POSITIONAL for p in parameters),
-        )
-    while hasattr(kernel, "__wrapped__"):  # a decorated kernel has the parameters of what it wraps
-        kernel = kernel.__wrapped__
-    code = kernel.__code__
-    names = code.co_varnames
-    tensors = list(names[: code.co_argcount])
-    attributes = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    defaults = kernel.__kwdefaults__ or {}
-    return tensors, {name: defaults.get(name, REQUIRED) for name in attributes}, bool(code.co_flags & VARIADIC)
-
-
-REQUIRED = object()  # the default of an attribute that has none
-VARIADIC = 0x04  # CO_VARARGS of the inspect module
-
-
-def _camel(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
 def primitive(
@@ -293,78 +156,6 @@ class intercept:
     def __exit__(self, *error: Any) -> None:
         global interceptor
         interceptor = self.previous
-
-
-# ---- operands --------------------------------------------------------------------------------
-
-
-def operand_error(op: Op, position: int, value: Any) -> TypeError:
-    name = op.parameters[position] if position < len(op.parameters) else f"#{position}"
-    return TypeError(
-        f"{op.name}(): argument '{name}' (position {position + 1}) must be Tensor, not {type(value).__name__}"
-    )
-
-
-def promoted(op: Op, operands: Any) -> list[Any]:
-    """Arrays of one common type from tensors and Python numbers, by PyTorch's promotion rules."""
-    arrays, numbers = [], []
-    for position, value in enumerate(operands):
-        if isinstance(value, Tensor):
-            arrays.append(value._array)
-        elif isinstance(value, (bool, int, float, complex, np.generic)):
-            numbers.append(value)
-        else:
-            raise operand_error(op, position, value)
-    common = dtypes.result_of(arrays, numbers)
-    if op.float_op and common.category < dtypes.FLOAT:
-        common = dtypes.default_dtype()
-    target = common.numpy
-    out: list[Any] = []
-    for value in operands:
-        if isinstance(value, Tensor):
-            array = value._array
-            out.append(array if array.dtype == target else array.astype(target))
-        elif target in FLOATS and not isinstance(value, np.generic):
-            out.append(value)  # NumPy keeps the array's type next to a Python number
-        else:
-            out.append(number_array(value, common))
-    if not any(isinstance(value, ndarray) for value in out):
-        out[0] = np.asarray(out[0], target)
-    return out
-
-
-def number_array(value: Any, to: dtypes.dtype) -> np.ndarray:
-    """A Python number as a 0-d array of a type; integers wrap around as in C."""
-    if to.category == dtypes.INT and isinstance(value, int):
-        bits = to.itemsize * 8
-        value &= (1 << bits) - 1
-        if to.is_signed and value >> (bits - 1):
-            value -= 1 << bits
-    return np.array(value, to.numpy)
-
-
-def broadcast_error(op: Op, arrays: Any, error: Exception) -> Exception:
-    """PyTorch's RuntimeError for shapes that do not fit; any other error unchanged."""
-    shapes = [a.shape for a in arrays if isinstance(a, ndarray)]
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        a, b = shapes[0], shapes[-1]
-        for first, second in itertools.pairwise(shapes):
-            try:
-                np.broadcast_shapes(first, second)
-            except ValueError:
-                a, b = first, second
-                break
-        rank = max(len(a), len(b))
-        for d in range(rank - 1, -1, -1):
-            m = a[d - rank + len(a)] if d - rank + len(a) >= 0 else 1
-            n = b[d - rank + len(b)] if d - rank + len(b) >= 0 else 1
-            if m != n and m != 1 and n != 1:
-                return RuntimeError(
-                    f"The size of tensor a ({m}) must match the size of tensor b ({n}) at non-singleton dimension {d}"
-                )
-    return error
 
 
 # ---- the closures ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.dtype import scalar_name
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, edge_of
+from flambeau.core.operands import broadcast_error
 from flambeau.core.storage import Storage
 from flambeau.core.tensor import Tensor, plain, storage_of, wrap
 
@@ -241,7 +242,7 @@ def inplace(function: Any) -> Any:
         except ValueError as error:
             shape = np.broadcast_shapes(a.shape, np.shape(b)) if _fits(a, b) else None
             if shape is None:
-                raise dispatch.broadcast_error(op, (a, b), error) from None
+                raise broadcast_error(op, (a, b), error) from None
             raise RuntimeError(
                 f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(shape)}"
             ) from None

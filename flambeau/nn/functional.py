@@ -30,7 +30,8 @@ _FAMILIES = {
         cosine_embedding_loss gaussian_nll_loss hinge_embedding_loss huber_loss kl_div l1_loss margin_ranking_loss
         mse_loss poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss
         triplet_margin_with_distance_loss""",
-    "matmul": "bilinear linear",
+    "contraction": "bilinear",
+    "matmul": "linear",
     "normalization": "batch_norm group_norm instance_norm layer_norm local_response_norm rms_norm",
     "padding": "pad",
     "pointwise": "sigmoid tanh",

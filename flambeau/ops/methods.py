@@ -48,8 +48,9 @@ METHODS: dict[str, str] = {
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin max min median nanmedian mode quantile nanquantile",
     "norms": "logsumexp norm dist renorm",
+    "contraction": "inner kron trace",
     "matmul": """
-        matmul mm bmm dot vdot inner outer mv addmm addmv addr baddbmm addbmm kron trace outer:ger
+        matmul mm bmm dot vdot outer mv addmm addmv addr baddbmm addbmm outer:ger
         addmm_ addmv_ addr_ baddbmm_ addbmm_""",
     "random": """
         uniform_ normal_ exponential_ cauchy_ log_normal_ geometric_ bernoulli_ random_ bernoulli multinomial""",

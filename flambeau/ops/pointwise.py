@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
-from flambeau.core.dispatch import broadcast_error, primitive
+from flambeau.core.dispatch import primitive
+from flambeau.core.operands import broadcast_error
 from flambeau.core.tensor import Tensor, wrap
 
 # NumPy warns where PyTorch silently returns inf or nan.
