@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
-from flambeau.core.inplace import bump, check_overlap, inplace, inplace_of
+from flambeau.core.inplace import bump, check_overlap, inplace, inplace_of, scalar_name
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops import pointwise
@@ -38,7 +38,12 @@ def _scaled(input: Any, other: Any, alpha: Any) -> Any:
         kinds = [v.dtype.category for v in (input, other) if isinstance(v, Tensor)]
         if kinds and max(kinds) < dtypes.FLOAT and not isinstance(input, float) and not isinstance(other, float):
             raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    return pointwise.mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    if not isinstance(other, Tensor):
+        return other * alpha
+    if isinstance(input, Tensor) and input._array.dtype != other._array.dtype:  # alpha acts in the common type
+        common = dtypes.result_of([input._array, other._array])
+        other = other.to(common) if common.category >= other.dtype.category else other
+    return pointwise.mul(other, alpha)
 
 
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
@@ -78,6 +83,21 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     return pointwise.pow(
         *(v.to(wide) if isinstance(v, Tensor) else wrap(np.array(v, wide.numpy)) for v in (input, exponent))
     )
+
+
+_float_power_ = inplace_of(float_power)
+
+
+def float_power_(self: Tensor, exponent: Any) -> Tensor:
+    """In-place form of `float_power`. RuntimeError unless the tensor has the type of the result."""
+    other = exponent.is_complex() if isinstance(exponent, Tensor) else isinstance(exponent, complex)
+    wide = dtypes.complex128 if other or self.is_complex() else dtypes.float64
+    if self.dtype is not wide:
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {scalar_name(self._array.dtype)} but the operation's result "
+            f"requires dtype {scalar_name(wide.numpy)}"
+        )
+    return _float_power_(self, exponent)
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:

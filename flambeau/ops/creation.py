@@ -13,7 +13,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
 from flambeau.core.inplace import write_out
 from flambeau.core.storage import Storage, as_strided_array
-from flambeau.core.tensor import Tensor, legacy_new, wrap
+from flambeau.core.tensor import Tensor, legacy_new, wrap, wrap_dim
 from flambeau.ops.shape import as_sizes
 
 
@@ -77,7 +77,7 @@ def _overflows(value: Any, dtype: dtypes.dtype | None) -> builtins.bool:
 
 def _overflow(value: Any, dtype: Any) -> Any:
     if dtype is None or dtype is dtypes.int64:
-        raise RuntimeError("Overflow when unpacking long long")
+        raise ValueError("Overflow when unpacking long long")
     raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
 
 
@@ -418,12 +418,11 @@ def arange(
     if dtype is None:
         dtype = dtypes.int64 if all(isinstance(v, int) for v in (start, end, step)) else dtypes.default_dtype()
     if dtype.category == dtypes.INT:
-        count = (
-            -((int(start) - int(end)) // int(step))
-            if all(float(v).is_integer() for v in (start, end, step))
-            else int(np.ceil((end - start) / step))
-        )
-        array = (int(start) + int(step) * np.arange(count, dtype=np.int64)).astype(dtype.numpy)
+        start, end, step = int(start), int(end), int(step)  # truncated before they are used, as PyTorch does
+        if step == 0:
+            raise RuntimeError("step must be nonzero")
+        count = -((start - end) // step)
+        array = (start + step * np.arange(count, dtype=np.int64)).astype(dtype.numpy)
     else:
         count = int(np.ceil((end - start) / step))
         array = (np.arange(count, dtype=np.float64) * step + start).astype(dtype.numpy)
@@ -465,6 +464,7 @@ def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
     if steps == 1:
         return np.array([start]).astype(kind.numpy)
     if kind.category < dtypes.FLOAT:  # integers step by float32, truncated, as PyTorch's kernel does
+        start, end = int(start), int(end)
         width = (np.float32(end) - np.float32(start)) / np.float32(max(steps - 1, 1))
         index = np.arange(steps)
         value = np.where(
@@ -552,6 +552,35 @@ def empty_strided(
     return t.requires_grad_() if requires_grad else t
 
 
+def empty_permuted(
+    size: Any,
+    physical_layout: Any,
+    *,
+    dtype: dtypes.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: builtins.bool = False,
+    pin_memory: builtins.bool = False,
+) -> Tensor:
+    """Uninitialised memory without gaps whose dimensions lie in memory in this order, outermost first.
+
+    RuntimeError unless `physical_layout` names every dimension once.
+    """
+    order = [wrap_dim(d, len(size)) for d in physical_layout]
+    if len(order) != len(size):
+        raise RuntimeError(
+            f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = "
+            f"{len(size)} is not equal to len(physical_layout) = {len(order)}"
+        )
+    if len(set(order)) != len(order):
+        raise RuntimeError("Duplicate dim not allowed")
+    strides, step = [1] * len(size), 1
+    for d in reversed(order):
+        strides[d] = step
+        step *= max(size[d], 1)
+    return empty_strided(tuple(size), strides, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
 def scalar_tensor(
     s: Any,
     *,
@@ -580,6 +609,9 @@ def _new_maker(name: str, maker: Any) -> Any:
 new_zeros = _new_maker("new_zeros", zeros)
 new_ones = _new_maker("new_ones", ones)
 new_empty = _new_maker("new_empty", empty)
+
+
+new_empty_strided = _new_maker("new_empty_strided", empty_strided)
 
 
 def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtypes.dtype | None = None, **options: Any) -> Tensor:

@@ -14,7 +14,7 @@ from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
 from flambeau.ops import pointwise
 from flambeau.ops.arithmetic import _lerp
 from flambeau.ops.comparison import eq, isnan, logical_and, logical_or
-from flambeau.ops.pointwise import div, mul
+from flambeau.ops.pointwise import add, div, mul, sub
 from flambeau.ops.reductions import _sum, axes, restore, wrap_dims
 from flambeau.ops.shape import reshape
 
@@ -384,11 +384,15 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     elif how == "nearest":
         ranks = np.round(ranks)
     low = np.floor(ranks).astype(np.int64)
-    part = np.full_like(ranks, 0.5) if how == "midpoint" else ranks - low
+    part = wrap((np.full_like(ranks, 0.5) if how == "midpoint" else ranks - low).astype(values.dtype))
+    if q._requires_grad and how == "linear":
+        span = np.where(np.isnan(values[..., -1:]), 0, n - 1) if not skip_nan else np.maximum(count - 1, 0)
+        exact = mul(reshape(q, (-1,)), wrap(span.astype(values.dtype)))
+        part = add(part, sub(exact, exact.detach()))  # the value as above, with the derivative for q
     high = np.ceil(ranks).astype(np.int64)
     below = ordered.gather(-1, wrap(low))
     above = ordered.gather(-1, wrap(high))
-    out = _lerp(below, above, wrap(part.astype(values.dtype)))  # (..., levels)
+    out = _lerp(below, above, part)  # (..., levels)
     if dim is None:
         out = reshape(out, (*(1,) * input._array.ndim, levels.size)) if keepdim else reshape(out, (levels.size,))
     elif input._array.ndim == 0:

@@ -265,7 +265,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
         raise RuntimeError(f"torch.linalg.lstsq: input.size(-2) should match other.size(-{1 if vector else 2})")
     X = mm(pinv(A, rtol=rcond), right)
     flat = reshape(real(A) if A.is_complex() else A, (-1,))
-    empty = _slice(flat, dim=0, start=0, stop=0, step=1)  # outputs that were not asked for still belong to the graph
+    empty = _slice(flat, dim=0, start=0, stop=0, step=1)  # residuals that were not asked for still belong to the graph
     residuals = empty
     if m > n and driver not in (None, "gelsy"):
         gap = sub(mm(A, X), right)
@@ -273,11 +273,11 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
         if np.all(full):
             residuals = sum_(real(mul(gap, conj(gap))) if gap.is_complex() else mul(gap, gap), -2)
     rank = wrap(np.zeros(0, np.int64))
-    values = empty
+    values = wrap(np.zeros(0, flat._array.dtype))
     if driver != "gels":
         rank = wrap(np.asarray(np.linalg.matrix_rank(A._array), np.int64))
     if driver in ("gelsd", "gelss"):
-        values = svdvals(A)
+        values = svdvals(A.detach())
     if vector:
         X = _squeeze(X, dims=(X._array.ndim - 1,))
     return return_types.TYPES["linalg_lstsq"](X, residuals, rank, values)
@@ -506,6 +506,8 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
             "torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]"
         )
     Q = wrap(np.array(np.broadcast_to(np.eye(m, n, dtype=input._array.dtype), input._array.shape)))
+    if not k and input._requires_grad:  # no reflection, but still an input of the graph
+        Q = add(Q, mul(input, 0))
     return _reflect(input, tau, Q, range(k - 1, -1, -1), False)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
-from flambeau.core.inplace import inplace_of
-from flambeau.core.tensor import Tensor
+from flambeau.core.inplace import inplace_of, write_out
+from flambeau.core.modes import modes
+from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops import pointwise
 from flambeau.ops.native import onednn, usable
 from flambeau.ops.pointwise import conj
@@ -244,6 +245,9 @@ def _combine(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     if alpha != 1:
         product = pointwise.mul(product, alpha)
     if beta == 0:
+        if input._requires_grad and modes.grad:  # ignored, but still an input of the graph
+            nothing = wrap(np.zeros((), bool))
+            return pointwise.where(nothing, input, product)
         return product
     if product._array.dtype != input._array.dtype:
         raise RuntimeError(
@@ -258,9 +262,8 @@ def _combine(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 
 
 def _checked(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
-    for number in (beta, alpha):
-        if isinstance(number, float) and product.dtype.category < dtypes.FLOAT and not float(number).is_integer():
-            raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if product.dtype.category < dtypes.FLOAT:
+        beta, alpha = (number if isinstance(number, complex) else int(number) for number in (beta, alpha))
     try:
         return _combine(input, product, beta, alpha)
     except ValueError:
@@ -293,6 +296,12 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
     product = outer(vec1, vec2)
     if product.dtype is dtypes.bool:
         return (product & bool(alpha)) | (input & bool(beta))
+    if product.dtype.category < dtypes.FLOAT and input.dtype.category < dtypes.FLOAT:
+        for name, number in (("beta", beta), ("alpha", alpha)):
+            if isinstance(number, float):
+                raise RuntimeError(
+                    f"For integral input tensors, argument {name} must not be a floating point number."
+                )
     return _checked(input, product.to(dtypes.result_of([input._array, product._array])), beta, alpha)
 
 
@@ -306,7 +315,16 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alph
     return _checked(input, _sum(bmm(batch1, batch2), dims=(0,), keepdim=False), beta, alpha)
 
 
-addmm_, addmv_, addr_, baddbmm_, addbmm_ = map(inplace_of, (addmm, addmv, addr, baddbmm, addbmm))
+addmm_, addmv_, addr_, baddbmm_ = map(inplace_of, (addmm, addmv, addr, baddbmm))
+_addbmm_ = inplace_of(addbmm)
+
+
+def addbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """In-place form of `addbmm`; a tensor that was broadcast takes the size of the result, as in PyTorch."""
+    shape = (batch1._array.shape[-2], batch2._array.shape[-1])
+    if self._array.shape != shape and self._node is None and not self._requires_grad:
+        return write_out(addbmm(self, batch1, batch2, beta=beta, alpha=alpha), self, "addbmm_")
+    return _addbmm_(self, batch1, batch2, beta=beta, alpha=alpha)
 
 
 def chain_matmul(*matrices: Tensor) -> Tensor:

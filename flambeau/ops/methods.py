@@ -27,14 +27,16 @@ METHODS: dict[str, str] = {
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu",
     "linalg": """
         det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
-        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
+        cholesky_inverse old_lu_solve:lu_solve triangular_solve householder_product:orgqr""",
+    "statistics": "cov corrcoef",
+    "spectrogram": "stft istft",
     "complex": "angle resolve_conj resolve_conj:resolve_neg",
     "tolerance": """
         equal isclose allclose nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter
-        isposinf isneginf isreal""",
+        isposinf isneginf isreal frexp positive""",
     "arithmetic": """
         add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
-        add_ sub_ mul_ div_ lerp_ addcmul_ addcdiv_
+        add_ sub_ mul_ div_ lerp_ addcmul_ addcdiv_ float_power_
         sub:subtract div:divide div:true_divide clamp:clip sub_:subtract_ div_:divide_ div_:true_divide_ mul_:multiply_""",
     "comparison": """
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
@@ -77,7 +79,7 @@ METHODS: dict[str, str] = {
     "histograms": "bincount histc histogram",
     "cumulative": "cumsum cumprod cummax cummin logcumsumexp",
     "differences": "diff",
-    "creation": "new new_zeros new_ones new_empty new_full new_tensor",
+    "creation": "new new_zeros new_ones new_empty new_empty_strided new_full new_tensor",
 }
 
 INPLACE: dict[str, str] = {
@@ -90,13 +92,14 @@ INPLACE: dict[str, str] = {
     "bessel": "i0",
     "incomplete_gamma": "igamma igammac",
     "tolerance": "nan_to_num round frac deg2rad rad2deg heaviside ldexp gcd lcm nextafter",
-    "arithmetic": "floor_divide pow float_power clamp clamp_min clamp_max clamp:clip",
+    "arithmetic": "floor_divide pow clamp clamp_min clamp_max clamp:clip",
     "comparison": """
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
         bitwise_left_shift bitwise_right_shift
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
     "rearranging": "tril triu",
     "cumulative": "cumsum cumprod",
+    "norms": "renorm",
 }
 
 

@@ -31,13 +31,14 @@ OUT: dict[str, str] = {
     "bessel": "i0",
     "incomplete_gamma": "igamma igammac",
     "tolerance": """
-        nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf""",
+        nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf
+        frexp""",
     "activation": "hardshrink",
     "softmax": "softmax log_softmax",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu lu_unpack",
     "linalg": """
         det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
-        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
+        cholesky_inverse old_lu_solve:lu_solve triangular_solve householder_product:orgqr""",
     "complex": "angle",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
@@ -72,7 +73,10 @@ PUBLIC: dict[str, str] = {
         result_type typename set_num_threads get_num_threads set_printoptions""",
     "complex": "view_as_real view_as_complex real imag complex polar resolve_conj resolve_conj:resolve_neg",
     "reductions": "var_mean std_mean",
-    "tolerance": "equal isclose allclose isreal",
+    "tolerance": "equal isclose allclose isreal positive",
+    "statistics": "cov corrcoef",
+    "spectrogram": "stft istft",
+    "lowrank": "svd_lowrank pca_lowrank",
     "extremes": "max min",
     "norms": "norm dist",
     "matmul": "chain_matmul",
@@ -94,7 +98,7 @@ PUBLIC: dict[str, str] = {
         unravel_index select_scatter diagonal_scatter as_strided_scatter""",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
-        full_like arange linspace logspace eye empty_strided scalar_tensor""",
+        full_like arange linspace logspace eye empty_strided empty_permuted scalar_tensor""",
     "random": """
         rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial""",
     "dropout": """
@@ -137,7 +141,7 @@ def resolve(public: str) -> Any:
 
 # Functions whose first operand may be a number, if the second is a tensor.
 NUMBER_FIRST = frozenset(
-    """pow float_power remainder bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift xlogy where""".split()
+    """polygamma pow float_power remainder bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift xlogy where""".split()
 )
 
 

@@ -126,6 +126,8 @@ def _prod(x: Any, *, dim: int | None, keepdim: bool) -> Any:
     axis = None if dim is None or x.ndim == 0 else dim
     if x.dtype.itemsize == 2 and x.dtype.kind in "fV":
         return x.astype(np.float32).prod(axis=axis, keepdims=keepdim).astype(x.dtype)
+    if x.dtype.kind == "b":
+        return np.logical_and.reduce(x, axis=axis, keepdims=keepdim)
     return np.multiply.reduce(x, axis=axis, keepdims=keepdim)
 
 

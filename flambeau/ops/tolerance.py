@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.comparison import eq, isfinite, isnan, logical_and, logical_or
 from flambeau.ops.pointwise import abs as abs_
-from flambeau.ops.pointwise import constant_grad, mul, pow, rint, sub, where, zero_of
+from flambeau.ops.pointwise import constant_grad, div, mul, pow, rint, sub, where, zero_of
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
@@ -169,12 +170,45 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
     return _lcm(input, other)
 
 
-_nextafter = primitive("nextafter", elementwise=True, no_gradient="not differentiable in PyTorch")(np.nextafter)
+_nextafter = primitive("nextafter", elementwise=True)(np.nextafter)
+
+
+def _refuse_nextafter(grad: Tensor) -> Tensor:
+    raise NotImplementedError("the derivative for 'nextafter' is not implemented.")
+
+
+_nextafter.vjp(x=_refuse_nextafter, y=_refuse_nextafter)
 
 
 def nextafter(input: Tensor, other: Tensor) -> Tensor:
     """The next representable number towards `other`."""
     return _nextafter(input, other)
+
+
+@primitive("frexp", outputs=2)
+def _frexp(x: Any) -> Any:
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    mantissa, exponent = np.frexp(wide)
+    return mantissa.astype(x.dtype), np.where(np.isfinite(wide), exponent, 0).astype(np.int32)
+
+
+@_frexp.vjp
+def _frexp_vjp(grad: Any, out1: Tensor) -> Any:
+    return (div(grad[0], pow(2.0, out1)),)
+
+
+def frexp(input: Tensor) -> Any:
+    """(mantissa, exponent) with input = mantissa · 2^exponent and 0.5 <= |mantissa| < 1. RuntimeError for integers."""
+    if not input.dtype.is_floating_point:
+        raise RuntimeError("torch.frexp() only supports floating-point dtypes")
+    return return_types.TYPES["frexp"](*_frexp(input))
+
+
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself. RuntimeError for bools."""
+    if input.dtype is dtypes.bool:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
 
 
 def isposinf(input: Tensor) -> Tensor:

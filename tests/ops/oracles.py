@@ -9,13 +9,29 @@ from scipy import special
 
 from tests.ops.oracles_layers import ORACLES as LAYERS
 
-_FACTORS = "factors are unique up to signs and their gradient is that of a symmetric matrix: see tests/ops/test_linalg.py"
+_FACTORS = (
+    "factors are unique up to signs and their gradient is that of a symmetric matrix: see tests/ops/test_linalg.py"
+)
 _MATRICES = "needs matrices that can be inverted: see tests/ops/test_linalg.py"
 _FOURIER = "compared with NumPy in every normalisation in tests/ops/test_fft.py"
 NO_ORACLE = {
     **dict.fromkeys(("cholesky", "qr", "svd", "eigh", "eig", "lu_factor", "geqrf"), _FACTORS),
-    **dict.fromkeys(("solve", "triangular_solve_kernel", "inverse", "pinv", "det", "slogdet", "matrix_exp", "cholesky_solve",
-                     "cholesky_inverse"), _MATRICES),
+    **dict.fromkeys(
+        (
+            "solve",
+            "triangular_solve_kernel",
+            "inverse",
+            "pinv",
+            "det",
+            "slogdet",
+            "matrix_exp",
+            "cholesky_solve",
+            "cholesky_inverse",
+            "ldl_factor",
+            "ldl_solve",
+        ),
+        _MATRICES,
+    ),
     **dict.fromkeys(("fft_c2c", "fft_r2c", "fft_c2r"), _FOURIER),
     "bernoulli": "a random draw: its stream is compared with PyTorch's in tests/core/test_random.py",
     "poisson": "a random draw: its stream is compared with PyTorch's in tests/core/test_random.py",
@@ -429,6 +445,7 @@ ORACLES = {
     "i1": special.i1,
     "i1e": special.i1e,
     "erfcx": special.erfcx,
+    "frexp": np.frexp,
     "digamma": special.digamma,
     "polygamma": lambda x, n: special.polygamma(n, x),
     "xlogy": special.xlogy,

@@ -380,6 +380,7 @@ SAMPLES = {
     "logit": lambda make: [
         ((make(*s, low=0.2, high=0.8),), {"eps": eps}) for s in ((3, 4), (0, 2), ()) for eps in (None, 0.1)
     ],
+    "frexp": lambda make: [((make(3, 4),), {}), ((make(4, 3).T,), {}), ((make(0, 2),), {}), ((make(),), {})],
     "nan_to_num": lambda make: [((make(*s),), {"nan": 0.0, "posinf": None, "neginf": None}) for s in ((3, 4), (0, 2))],
     "round_decimals": lambda make: [
         ((make(*s, low=-30, high=30),), {"decimals": d}) for s in ((3, 4), (0, 2)) for d in (1, -1)

@@ -38,6 +38,7 @@ OUTPUTS = {
     "native_group_norm": (0,),
 }
 NO_FIRST = {
+    "nextafter": "refused, as in PyTorch",
     "to_copy": "rounds to float32, too coarse for finite differences",
     **{f"{name}_draw": "a draw does not depend on what it overwrites" for name in (
         "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric", "bernoulli", "random")},
