@@ -275,7 +275,7 @@ def jacfwd(
             )
         per_output = [[table[i] for table in tables] for i in range(len(tree.leaves(output)))]
         entries = [row[0] if isinstance(argnums, int) else tuple(row) for row in per_output]
-        jacobian = entries[0] if isinstance(output, Tensor) else type(output)(entries)
+        jacobian: Any = entries[0] if isinstance(output, Tensor) else tree.rebuild(output, entries)
         return (jacobian, aux) if has_aux else jacobian
 
     return call

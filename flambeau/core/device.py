@@ -111,7 +111,7 @@ class MetaArray(np.ndarray):
         arrays = [np.empty((1,) * x.ndim, x.dtype) if isinstance(x, np.ndarray) else x for x in inputs]
         if method != "__call__" or ufunc.signature is not None:
             real = [np.zeros(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for x in inputs]
-            return _as_meta(getattr(ufunc, method)(*real, **options))
+            return as_meta(getattr(ufunc, method)(*real, **options))
         sample = ufunc(*arrays, **options)
         shape = np.broadcast_shapes(*(x.shape for x in inputs if isinstance(x, np.ndarray)))
         if isinstance(sample, tuple):
@@ -122,7 +122,7 @@ class MetaArray(np.ndarray):
         """Writing changes nothing: there are no values."""
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _as_meta(function(*_with_memory(args), **_with_memory(kwargs)))
+        return as_meta(function(*_with_memory(args), **_with_memory(kwargs)))
 
 
 def meta_array(shape: Any, dtype: Any) -> MetaArray:
@@ -140,9 +140,10 @@ def _with_memory(value: Any) -> Any:
     return value
 
 
-def _as_meta(value: Any) -> Any:
+def as_meta(value: Any) -> Any:
+    """Arrays as placeholders of their shape and type, also inside lists and tuples."""
     if isinstance(value, (np.ndarray, np.generic)):
         return meta_array(value.shape, value.dtype)
     if isinstance(value, (list, tuple)):
-        return type(value)(_as_meta(item) for item in value)
+        return type(value)(as_meta(item) for item in value)
     return value

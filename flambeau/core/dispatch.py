@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core.device import MetaArray, as_meta
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output, next_number, save_output
 from flambeau.core.op import Op, Rule
@@ -297,7 +298,7 @@ def _general(op: Op) -> Any:
             return interceptor(op, inputs, attrs)
         if not variadic and len(inputs) != arity:
             raise TypeError(f"{op.name}() takes {arity} tensors, got {len(inputs)}")
-        hidden = needs_grad = False
+        hidden = needs_grad = placeholder = False
         arrays: list[Any]
         if elementwise:
             arrays = promoted(op, inputs)
@@ -318,12 +319,16 @@ def _general(op: Op) -> Any:
                     needs_grad = True
                 if value._hidden:
                     hidden = True
+                if type(value._array) is MetaArray:
+                    placeholder = True
         try:
             outs = op.run(*arrays, **attrs) if op.backends else op.kernel(*arrays, **attrs)
         except ValueError as error:
             if elementwise:
                 raise broadcast_error(op, arrays, error) from None
             raise
+        if placeholder:
+            outs = as_meta(outs)
         single = op.outputs == 1
         made = wrap_outputs((outs,) if single else outs, hidden)
         if needs_grad and modes.grad and op.no_gradient is None:
@@ -347,6 +352,8 @@ def _single(op: Op) -> Any:
         if float_op:
             array = as_float(array)
         out = op.run(array, **attrs) if op.backends else run(array, **attrs)
+        if type(array) is not ndarray:
+            out = as_meta(out)
         t = _new(Tensor)
         t._array = out if type(out) is ndarray else np.asanyarray(out)
         t._storage = t._node = t._grad = t._base = t._names = None

@@ -416,8 +416,12 @@ class Tensor:
         if self._grad is not None:
             made._grad = copy.deepcopy(self._grad, memo)
         if self.__dict__:
-            made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+            made.__dict__.update(copy.deepcopy(self._user_attributes(), memo))
         return made
+
+    def _user_attributes(self) -> dict[str, Any]:
+        """The attributes that users set; hooks belong to this very tensor and are not copied."""
+        return {name: value for name, value in self.__dict__.items() if name not in OWN_ATTRIBUTES}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._node is not None and self._requires_grad:
@@ -426,7 +430,7 @@ class Tensor:
                 "crossing process boundaries.  If you just want to transfer the data, call detach() on the tensor "
                 "before serializing (e.g., putting it on the queue)."
             )
-        state = dict(self.__dict__) or None
+        state = self._user_attributes() or None
         place = (
             type(self),
             self.untyped_storage().bytes if self.is_meta is False else None,
@@ -441,6 +445,9 @@ class Tensor:
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state)
 
+
+# What the engine keeps in a tensor's __dict__.
+OWN_ATTRIBUTES = ("_backward_hooks", "_post_accumulate_grad_hooks", "_retains_grad")
 
 # Called with the tensor when Python reads its truth; set by a recorder that must know (compile).
 modes_of_reading: Any = None

@@ -60,6 +60,8 @@ def infer_size(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
 def _view(x: Any, *, shape: Any) -> Any:
     if isinstance(x, MetaArray):
         return meta_array(shape, x.dtype)
+    if isinstance(x, MetaArray):
+        return meta_array(shape, x.dtype)
     made = x.reshape(shape)
     if x.size and not np.may_share_memory(made, x):
         raise RuntimeError(
@@ -124,7 +126,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     """Another shape of the same elements in order: a view when the strides allow it, else a copy."""
     sizes = infer_size(as_sizes(shape), input._array.size)
     array = plain(input)
-    if array.flags.c_contiguous or array.size == 0 or np.may_share_memory(array.reshape(sizes), array):
+    if array.flags.c_contiguous or array.size == 0 or type(array) is MetaArray or np.may_share_memory(array.reshape(sizes), array):
         return _view(input, shape=sizes)
     return _reshape_copy(input, shape=sizes)
 

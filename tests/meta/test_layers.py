@@ -10,12 +10,13 @@ FACADES = {"utils"}
 def layers():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     block = re.search(r"^layers = \[(.*?)^\]", text, re.S | re.M).group(1)
-    return [name.removeprefix("flambeau.") for name in re.findall(r'"([^"]+)"', block)]
+    # A name in brackets is a layer that may be absent.
+    return [name.strip("()").removeprefix("flambeau.") for name in re.findall(r'"([^"]+)"', block)]
 
 
 def test_every_folder_of_the_package_is_a_layer():
     folders = {path.parent.name for path in (ROOT / "flambeau").glob("*/__init__.py")}
-    assert folders - FACADES == set(layers())
+    assert folders - FACADES <= set(layers())
 
 
 def test_layers_stand_in_the_order_of_the_architecture():
