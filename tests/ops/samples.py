@@ -238,7 +238,42 @@ def drawn(make):
     return [((make(2, 3),), {"values": np.full((2, 3), 0.5)}), ((make(0, 3),), {"values": np.zeros((0, 3))})]
 
 
+def matrices(make, *batch, n=3):
+    """Far from singular, also when only a triangle is read."""
+    return make(*batch, n, n) * 0.4 + 2 * torch.eye(n, dtype=torch.float64)
+
+
+def square(make):
+    return [((matrices(make),), {}), ((matrices(make, 2),), {}), ((matrices(make, 0),), {})]
+
+
+def systems(make, **attrs):
+    return [
+        ((matrices(make), make(3, 2)), attrs),
+        ((matrices(make, 2), make(2, 3, 1)), attrs),
+        ((matrices(make, 0), make(0, 3, 1)), attrs),
+    ]
+
+
+def triangular(make, upper, **attrs):
+    """The same with matrices whose other triangle is zero."""
+    keep = torch.triu if upper else torch.tril
+    return [((keep(A), B), {"upper": upper, **attrs}) for (A, B), _ in systems(make)]
+
+
 SAMPLES = {
+    "inverse": square,
+    "det": square,
+    "slogdet": square,
+    "matrix_exp": square,
+    "solve": systems,
+    "triangular_solve_kernel": lambda make: [
+        sample for upper in (True, False) for unit in (True, False) for sample in triangular(make, upper, unit=unit)
+    ],
+    "cholesky_solve": lambda make: triangular(make, True) + triangular(make, False),
+    "cholesky_inverse": lambda make: [
+        (args[:1], attrs) for upper in (True, False) for args, attrs in triangular(make, upper)
+    ],
     "where": lambda make: [
         ((mask(3, 4), make(3, 4), make(3, 4)), {}),
         ((mask(4), make(3, 1), make()), {}),

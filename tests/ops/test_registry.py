@@ -38,7 +38,7 @@ OUTPUTS = {
     "native_group_norm": (0,),
 }
 NO_FIRST = {
-    "nextafter": "refused, as in PyTorch",
+    "nextafter": "a step of one unit in the last place counts as none, as in PyTorch",
     "to_copy": "rounds to float32, too coarse for finite differences",
     **{f"{name}_draw": "a draw does not depend on what it overwrites" for name in (
         "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric", "bernoulli", "random")},
@@ -48,7 +48,11 @@ NO_SECOND = {
     "ctc_loss": "not defined, as in PyTorch",
 }
 # The derivative assumes an input of this kind.
-PREPARED = {"ctc_loss": lambda x: torch.log_softmax(x, 2)}
+PREPARED = {
+    "ctc_loss": lambda x, **attrs: torch.log_softmax(x, 2),
+    "cholesky_solve": lambda L, upper: torch.triu(L) if upper else torch.tril(L),
+    "cholesky_inverse": lambda L, upper: torch.triu(L) if upper else torch.tril(L),
+}
 # A sample whose layout the op depends on has no strided twin.
 NOT_STRIDED = {
     "view": "refuses strides that do not fit",
@@ -216,7 +220,7 @@ def derivable(name, args, attrs):
 
     def function(*xs):
         if name in PREPARED:
-            xs = (PREPARED[name](xs[0]), *xs[1:])
+            xs = (PREPARED[name](xs[0], **attrs), *xs[1:])
         outs = outputs_of(REGISTRY[name].function(*xs, **attrs))
         return tuple(outs[i] for i in OUTPUTS.get(name, range(len(outs))))
 
