@@ -19,6 +19,8 @@ NO_ORACLE = {
     "bernoulli": "a random draw: its stream is compared with PyTorch's in tests/core/test_random.py",
     "poisson": "a random draw: its stream is compared with PyTorch's in tests/core/test_random.py",
     "normal": "a random draw: its stream is compared with PyTorch's in tests/core/test_random.py",
+    "standard_gamma": "a random draw; how it moves with its parameter is standard_gamma_grad",
+    "sample_dirichlet": "a random draw; how it moves with its parameters is dirichlet_grad",
     "argmax_sampled_boxes": "random windows: compared with PyTorch's in tests/ops/test_pooling.py",
     "as_strided_scatter": "takes the storage itself, and PyTorch's definition of its gradient is no derivative: see "
     "test_as_strided_scatter",
@@ -346,7 +348,22 @@ def gram(L, upper):
     return np.swapaxes(L, -1, -2) @ L if upper else L @ np.swapaxes(L, -1, -2)
 
 
+def slope_of_quantile(cumulative, quantile, parameter, x, step=1e-5):
+    """How the draw at a fixed probability moves with the parameter, by differences of the quantile function."""
+    p = cumulative(parameter, x)
+    return (quantile(parameter + step, p) - quantile(parameter - step, p)) / (2 * step)
+
+
+def dirichlet_grad(x, alpha, total):
+    rest = total - alpha
+    return slope_of_quantile(
+        lambda a, x: special.betainc(a, rest, x), lambda a, p: special.betaincinv(a, rest, p), alpha, x
+    ) / (1 - x)
+
+
 ORACLES = {
+    "standard_gamma_grad": lambda alpha, x: slope_of_quantile(special.gammainc, special.gammaincinv, alpha, x),
+    "dirichlet_grad": dirichlet_grad,
     "inverse": np.linalg.inv,
     "det": np.linalg.det,
     "slogdet": lambda A: tuple(np.linalg.slogdet(A)),

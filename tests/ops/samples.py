@@ -262,6 +262,13 @@ def triangular(make, upper, **attrs):
 
 
 SAMPLES = {
+    "standard_gamma_grad": lambda make: [
+        ((make(*shape, low=0.5, high=4.0), make(*shape, low=0.3, high=4.0)), {}) for shape in ((3, 4), (0, 2))
+    ],
+    "dirichlet_grad": lambda make: [
+        ((make(*shape, low=0.1, high=0.9), make(*shape, low=0.5, high=3.0), make(*shape, low=3.5, high=6.0)), {})
+        for shape in ((3, 4), (0, 2))
+    ],
     "inverse": square,
     "det": square,
     "slogdet": square,
