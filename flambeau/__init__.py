@@ -61,6 +61,7 @@ from flambeau.random import (
     seed,
     set_rng_state,
 )
+from flambeau.version import __version__
 
 _methods.bind()
 globals().update(_LEGACY)
@@ -75,8 +76,6 @@ from flambeau.autograd.modes import (  # noqa: E402
     no_grad,
     set_grad_enabled,
 )
-
-__version__ = "0.1.0"
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
