@@ -58,44 +58,36 @@ class _Switch:
         return call
 
 
-class no_grad(_Switch):
+class _History(_Switch):
+    """A switch to one value of the grad mode; also usable as a decorator without parentheses."""
+
+    value: bool
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = object.__new__(cls)
+        return made if function is None else made(function)
+
+    def __init__(self, function: Any = None) -> None:
+        self.before = True
+
+    def __enter__(self) -> None:
+        self.before = modes.grad
+        modes.grad = self.value
+
+    def __exit__(self, *error: Any) -> None:
+        modes.grad = self.before
+
+
+class no_grad(_History):
     """Within it (as context manager or decorator) no history is recorded."""
 
-    def __new__(cls, function: Any = None) -> Any:
-        made = object.__new__(cls)
-        if function is not None:
-            return made(function)
-        return made
-
-    def __init__(self, function: Any = None) -> None:
-        self.before = True
-
-    def __enter__(self) -> None:
-        self.before = modes.grad
-        modes.grad = False
-
-    def __exit__(self, *error: Any) -> None:
-        modes.grad = self.before
+    value = False
 
 
-class enable_grad(_Switch):
+class enable_grad(_History):
     """Within it history is recorded, also inside `no_grad`."""
 
-    def __new__(cls, function: Any = None) -> Any:
-        made = object.__new__(cls)
-        if function is not None:
-            return made(function)
-        return made
-
-    def __init__(self, function: Any = None) -> None:
-        self.before = True
-
-    def __enter__(self) -> None:
-        self.before = modes.grad
-        modes.grad = True
-
-    def __exit__(self, *error: Any) -> None:
-        modes.grad = self.before
+    value = True
 
 
 class set_grad_enabled(_Switch):

@@ -13,7 +13,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
 from flambeau.core.inplace import write_out
 from flambeau.core.storage import Storage, as_strided_array
-from flambeau.core.tensor import Tensor, legacy_new, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, legacy_new, wrap
 from flambeau.ops.shape import as_sizes
 
 
@@ -30,6 +30,13 @@ def finish(array: Any, device: Any = None, requires_grad: builtins.bool = False,
 
         set_names(t, names)
     return t
+
+
+def delivered(name: str, array: Any, out: Any, device: Any, requires_grad: builtins.bool, names: Any = None) -> Tensor:
+    """The tensor a creation function returns: written into `out` if there is one."""
+    if out is not None:
+        return write_out(wrap(array), out, name)
+    return finish(array, device, requires_grad, names)
 
 
 def infer_array(data: Any, dtype: dtypes.dtype | None) -> np.ndarray:
@@ -244,7 +251,7 @@ def frombuffer(
     return finish(np.frombuffer(buffer, dtype.numpy, count, offset), None, requires_grad)
 
 
-def _float_dtype(dtype: dtypes.dtype | None) -> Any:
+def numpy_dtype(dtype: dtypes.dtype | None) -> Any:
     if dtype is not None and not isinstance(dtype, dtypes.dtype):
         raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
     return (dtype or dtypes.default_dtype()).numpy
@@ -285,13 +292,11 @@ def _maker(name: str, run: Any, doc: str) -> Any:
             kinds = ", ".join(type(s).__name__ for s in size)
             raise TypeError(f"{name}(): argument 'size' must be tuple of ints, not {kinds}") from None
         if devices.check_device(device) is devices.META:
-            return finish(devices.meta_array(sizes, _float_dtype(dtype)), None, requires_grad, names)
-        array = run(sizes, _float_dtype(dtype))
+            return finish(devices.meta_array(sizes, numpy_dtype(dtype)), None, requires_grad, names)
+        array = run(sizes, numpy_dtype(dtype))
         if memory_format is not None:
             array = layouts.with_format(array, memory_format)
-        if out is not None:
-            return write_out(wrap(array), out, name)
-        return finish(array, device, requires_grad, names)
+        return delivered(name, array, out, device, requires_grad, names)
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
@@ -318,9 +323,7 @@ def full(
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     d = dtype or (fill_value.dtype if isinstance(fill_value, Tensor) else dtypes.of_number(value))
     array = np.full(_checked_sizes((size,)), value, d.numpy)
-    if out is not None:
-        return write_out(wrap(array), out, "full")
-    return finish(array, device, requires_grad, names)
+    return delivered("full", array, out, device, requires_grad, names)
 
 
 def _like(name: str, run: Any, doc: str) -> Any:
@@ -387,152 +390,6 @@ def full_like(
     return finish(array, input.device if device is None else device, requires_grad)
 
 
-def _numbers(*values: Any) -> list[Any]:
-    return [v.item() if isinstance(v, Tensor) else v for v in values]
-
-
-def arange(
-    *args: Any,
-    start: Any = 0,
-    end: Any = None,
-    step: Any = 1,
-    out: Any = None,
-    dtype: dtypes.dtype | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: builtins.bool = False,
-    pin_memory: builtins.bool = False,
-) -> Tensor:
-    """Numbers from `start` (0) up to `end` (not included): int64 if all are integers, else the default dtype."""
-    if len(args) == 1:
-        start, end = (start, args[0]) if end is None else (args[0], end)
-    elif args:
-        start, end, step = (*args, step)[:3] if len(args) == 2 else args
-    start, end, step = _numbers(start, end, step)
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if not all(np.isfinite(v) for v in (start, end)):
-        raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    if dtype is None:
-        dtype = dtypes.int64 if all(isinstance(v, int) for v in (start, end, step)) else dtypes.default_dtype()
-    if dtype.category == dtypes.INT:
-        start, end, step = int(start), int(end), int(step)  # truncated before they are used, as PyTorch does
-        if step == 0:
-            raise RuntimeError("step must be nonzero")
-        count = -((start - end) // step)
-        array = (start + step * np.arange(count, dtype=np.int64)).astype(dtype.numpy)
-    else:
-        count = int(np.ceil((end - start) / step))
-        array = (np.arange(count, dtype=np.float64) * step + start).astype(dtype.numpy)
-    if out is not None:
-        return write_out(wrap(array), out, "arange")
-    return finish(array, device, requires_grad)
-
-
-def linspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    *,
-    out: Any = None,
-    dtype: dtypes.dtype | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: builtins.bool = False,
-) -> Tensor:
-    """`steps` numbers from `start` to `end`, both included, evenly spaced."""
-    if not isinstance(steps, int):
-        raise TypeError(f"linspace(): argument 'steps' must be int, not {type(steps).__name__}")
-    if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
-    start, end = _numbers(start, end)
-    kind = dtype or (
-        dtypes.default_dtype().to_complex()
-        if isinstance(start, complex) or isinstance(end, complex)
-        else dtypes.default_dtype()
-    )
-    array = _evenly(start, end, steps, kind)
-    if out is not None:
-        return write_out(wrap(array), out, "linspace")
-    return finish(array, device, requires_grad)
-
-
-def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
-    """Counted from both ends towards the middle, so that both are exact."""
-    if steps == 1:
-        return np.array([start]).astype(kind.numpy)
-    if kind.category < dtypes.FLOAT:  # integers step by float32, truncated, as PyTorch's kernel does
-        start, end = int(start), int(end)
-        width = (np.float32(end) - np.float32(start)) / np.float32(max(steps - 1, 1))
-        index = np.arange(steps)
-        value = np.where(
-            index < steps // 2,
-            start + width * index.astype(np.float32),
-            end - width * (steps - index - 1).astype(np.float32),
-        )
-        return np.trunc(value).astype(kind.numpy)
-    if kind is dtypes.float32:  # products in float64 are exact: one rounding each, like the kernel's multiply-adds
-        low, high = np.float32(start), np.float32(end)
-        width, index = float((high - low) / np.float32(max(steps - 1, 1))), np.arange(steps)
-        value = np.where(index < steps // 2, low + width * index, high - width * (steps - 1 - index))
-        return value.astype(np.float32)
-    work = np.float64 if not kind.is_complex else np.complex128
-    real = kind.numpy if kind.itemsize >= 4 and kind.category >= dtypes.FLOAT else work
-    step = np.asarray((np.asarray(end, work) - np.asarray(start, work)) / max(steps - 1, 1)).astype(real)
-    index = np.arange(steps).astype(real)
-    first, last = np.asarray(start, work).astype(real), np.asarray(end, work).astype(real)
-    half = steps // 2
-    return np.where(
-        np.arange(steps) < half, first + step * index, last - step * (steps - 1 - index).astype(real)
-    ).astype(kind.numpy)
-
-
-def logspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    base: float = 10.0,
-    *,
-    out: Any = None,
-    dtype: dtypes.dtype | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: builtins.bool = False,
-) -> Tensor:
-    """`base` to the power of evenly spaced exponents."""
-    if not isinstance(steps, int):
-        raise TypeError(f"logspace(): argument 'steps' must be int, not {type(steps).__name__}")
-    if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
-    start, end = _numbers(start, end)
-    kind = dtype or dtypes.default_dtype()
-    array = np.power(float(base), _evenly(start, end, steps, dtypes.float64)).astype(kind.numpy)
-    if out is not None:
-        return write_out(wrap(array), out, "logspace")
-    return finish(array, device, requires_grad)
-
-
-def eye(
-    n: int,
-    m: int | None = None,
-    *,
-    out: Any = None,
-    dtype: dtypes.dtype | None = None,
-    layout: Any = None,
-    device: Any = None,
-    requires_grad: builtins.bool = False,
-) -> Tensor:
-    """Ones on the diagonal, zeros elsewhere: (n, m), or (n, n)."""
-    if n < 0 or (m is not None and m < 0):
-        raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
-    array = np.eye(n, m, dtype=_float_dtype(dtype))
-    if out is not None:
-        return write_out(wrap(array), out, "eye")
-    return finish(array, device, requires_grad)
-
-
 def empty_strided(
     size: Any,
     stride: Any,
@@ -566,12 +423,14 @@ def empty_permuted(
 
     RuntimeError unless `physical_layout` names every dimension once.
     """
-    order = [wrap_dim(d, len(size)) for d in physical_layout]
+    order = list(physical_layout)
     if len(order) != len(size):
         raise RuntimeError(
             f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = "
             f"{len(size)} is not equal to len(physical_layout) = {len(order)}"
         )
+    if any(not 0 <= d < len(size) for d in order):
+        raise RuntimeError(f"Dimension out of range (expected to be in range of [0, {len(size) - 1}], but got {order})")
     if len(set(order)) != len(order):
         raise RuntimeError("Duplicate dim not allowed")
     strides, step = [1] * len(size), 1
@@ -590,7 +449,7 @@ def scalar_tensor(
     requires_grad: builtins.bool = False,
 ) -> Tensor:
     """A 0-d tensor of the default dtype."""
-    return finish(np.array(s, _float_dtype(dtype)), device, requires_grad)
+    return finish(np.array(s, numpy_dtype(dtype)), device, requires_grad)
 
 
 # ---- methods: new tensors of another one's type ---------------------------------------------------

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from flambeau.core.inplace import with_out
+import numpy as np
+
+from flambeau.core.inplace import check_overlap, with_out, write_out
 from flambeau.core.tensor import Tensor
 from flambeau.ops.methods import TENSORS_ONLY, entries, tensor_operands
 
@@ -98,7 +100,8 @@ PUBLIC: dict[str, str] = {
         unravel_index select_scatter diagonal_scatter as_strided_scatter""",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
-        full_like arange linspace logspace eye empty_strided empty_permuted scalar_tensor""",
+        full_like empty_strided empty_permuted scalar_tensor""",
+    "ranges": "arange linspace logspace eye",
     "random": """
         rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial""",
     "dropout": """
@@ -145,6 +148,38 @@ NUMBER_FIRST = frozenset(
 )
 
 
+# Functions that do not read from the memory they write to.
+NO_OVERLAP = frozenset("index_select masked_select take gather kthvalue cat concat concatenate".split())
+
+
+# Functions whose `out=` must have the type of the result, rather than one it can be cast to.
+EXACT_OUT = frozenset("gather aminmax".split())
+
+
+def check_exact(name: str, result: Any, out: Any) -> None:
+    """RuntimeError unless the tensors of `out` have the types of the results."""
+    pairs = zip(result, out) if isinstance(result, tuple) else [(result, out)]
+    for made, target in pairs:
+        if made.dtype is not target.dtype:
+            raise RuntimeError(
+                f"{name}(): Expected out tensor to have dtype {made.dtype.name}, but got {target.dtype.name} instead"
+            )
+
+
+def check_apart(inputs: Any, out: Any) -> None:
+    """RuntimeError when a tensor of `out` overlaps itself or one of the inputs (tensors and lists of them)."""
+    tensors = [t for value in inputs for t in (value if isinstance(value, (list, tuple)) else [value])]
+    for target in out if isinstance(out, (list, tuple)) else [out]:
+        if not isinstance(target, Tensor):
+            continue
+        check_overlap(target._array)
+        if any(t is target or np.may_share_memory(t._array, target._array) for t in tensors if isinstance(t, Tensor)):
+            raise RuntimeError(
+                "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                "memory location. Please clone() the tensor before performing the operation."
+            )
+
+
 def _with_tensor_first(function: Any, public: str) -> Any:
     """Add `out=`, and PyTorch's TypeError for a first operand that is not a tensor."""
     number_first = public in NUMBER_FIRST
@@ -156,6 +191,12 @@ def _with_tensor_first(function: Any, public: str) -> Any:
                             f"1) must be Tensor, not {type(args[0]).__name__}")
         if out is None:
             return function(*args, **kwargs)
+        if public in NO_OVERLAP:
+            check_apart(args, out)
+        if public in EXACT_OUT:
+            result = function(*args, **kwargs)
+            check_exact(public, result, out)
+            return write_out(result, out, public)
         return with_out(function)(*args, out=out, **kwargs)
 
     call.__name__ = call.__qualname__ = public

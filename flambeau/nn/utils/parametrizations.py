@@ -12,9 +12,10 @@ from flambeau.nn.module import Module
 from flambeau.nn.utils import parametrize
 from flambeau.nn.utils.spectral_norm import as_matrix, output_dim, unit
 from flambeau.nn.utils.weight_norm import norm_except_dim
-from flambeau.ops.creation import eye, zeros_like
+from flambeau.ops.creation import zeros_like
 from flambeau.ops.joining import cat
 from flambeau.ops.random import randn
+from flambeau.ops.ranges import eye
 
 __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
