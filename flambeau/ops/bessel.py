@@ -7,7 +7,6 @@ positive, so nothing cancels) up to |x| = 30, and the asymptotic expansion 9.7.1
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 

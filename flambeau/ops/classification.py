@@ -224,7 +224,24 @@ def linear_cross_entropy(
     Shapes: input (N, F) or (F,), linear_weight (C, F) or (C, d1, …, F), linear_bias (C,) or (C, d1, …); targets as for
     logits (N, C, d1, …). `options` asks for computing in pieces, which changes no value and is not done.
     """
-    classes, features = linear_weight._array.shape[:-1], linear_weight._array.shape[-1]
+    x, w = input._array, linear_weight._array
+    if x.ndim not in (1, 2):
+        raise RuntimeError(f"linear_cross_entropy: expected input with dimensionality 1 or 2, got {x.ndim}")
+    if w.ndim < 2:
+        raise RuntimeError(
+            f"linear_cross_entropy: expected linear_weight with dimensionality at least 2, got {w.ndim}"
+        )
+    if w.ndim > 2 and x.ndim == 1:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {w.shape} requires batched input, (N, {w.shape[-1]}), "
+            f"got unbatched input with shape {x.shape}"
+        )
+    if x.shape[-1] != w.shape[-1]:
+        raise RuntimeError(
+            "linear_cross_entropy: expected equal input and linear_weight last dimensions (in_features), got "
+            f"{x.shape[-1]} and {w.shape[-1]}, respectively"
+        )
+    classes, features = w.shape[:-1], w.shape[-1]
     logits = input @ linear_weight.reshape(-1, features).transpose(0, 1)
     logits = logits.reshape(*input._array.shape[:-1], *classes)
     if linear_bias is not None:
@@ -409,6 +426,8 @@ def multi_margin_loss(
             f"Expected target size [{samples}], but got {list(target._array.shape)}. "
             f"Input has shape {list(input._array.shape)}."
         )
+    if weight is not None and weight._array.ndim != 1:
+        raise ValueError(f"multi_margin_loss: weight must be one-dimensional, got {list(weight._array.shape)}")
     if weight is not None and weight._array.size != classes:
         raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight._array.shape)}")
     numbers = target._array.reshape(samples)
@@ -444,6 +463,10 @@ def multilabel_margin_loss(
     """
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_reduction(reduction)
+    if input._array.ndim and input._array.shape[-1] == 0:
+        raise RuntimeError(
+            f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {text_of_size(input)}"
+        )
     if input._array.shape != target._array.shape or input._array.ndim > 2:
         raise RuntimeError(
             f"inconsistent target size: {list(target._array.shape)} for input of size: {list(input._array.shape)}"

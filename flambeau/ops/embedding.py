@@ -76,11 +76,11 @@ def embedding(
     >>> F.embedding(torch.tensor([1, 0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[3.0, 4.0], [1.0, 2.0]]
     """
+    if weight._array.ndim != 2:
+        raise RuntimeError(f"'weight' must be 2-D, got size {list(weight._array.shape)}")
     rows = weight._array.shape[0]
     padding_idx = _row_number(padding_idx, rows)
     _check_indices(input, rows, "embedding")
-    if weight._array.ndim != 2:
-        raise RuntimeError(f"'weight' must be 2-D, got size {list(weight._array.shape)}")
     if max_norm is not None:
         embedding_renorm_(weight, input, max_norm, norm_type)
     factors = _gradient_factors(input._array, padding_idx, scale_grad_by_freq, weight._array.dtype)

@@ -210,6 +210,11 @@ _min_dim = selecting("min", lambda x, dim: np.argmin(x, axis=dim, keepdims=True)
 
 
 def _extreme(name: str, input: Tensor, args: Any, kwargs: Any, everything: Any, along: Any, pairwise: Any) -> Any:
+    if not isinstance(input, Tensor):
+        kinds = ", ".join(type(v).__name__ for v in (input, *args))
+        raise TypeError(
+            f"{name}() received an invalid combination of arguments - got ({kinds}), but the first must be a Tensor"
+        )
     if kwargs.get("out") is not None:
         out = kwargs.pop("out")
         return write_out(_extreme(name, input, args, kwargs, everything, along, pairwise), out, name)

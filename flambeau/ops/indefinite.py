@@ -44,7 +44,7 @@ def _pivot(A: np.ndarray, k: int) -> tuple[int, int]:
 def _exchange(A: np.ndarray, kk: int, kp: int, conj: Any) -> None:
     """Swap rows and columns kk < kp of the trailing matrix, of which only the lower triangle is stored."""
     A[kp + 1 :, [kk, kp]] = A[kp + 1 :, [kp, kk]]
-    middle = conj(A[kk + 1 : kp, kk])
+    middle = conj(A[kk + 1 : kp, kk]).copy()
     A[kk + 1 : kp, kk] = conj(A[kp, kk + 1 : kp])
     A[kp, kk + 1 : kp] = middle
     A[kp, kk] = conj(A[kp, kk])

@@ -524,7 +524,20 @@ def _reflect(input: Tensor, tau: Tensor, X: Tensor, order: Any, adjoint: bool) -
 
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
     """Q · other (or other · Q), with the full Q of `geqrf`, transposed if asked."""
-    k = tau._array.shape[-1]
+    a, x = input._array, other._array
+    if a.ndim < 2 or x.ndim < 2:
+        raise RuntimeError(f"torch.ormqr: {'input' if a.ndim < 2 else 'other'} must have at least 2 dimensions.")
+    k, m = tau._array.shape[-1], x.shape[-2 if left else -1]
+    if k != min(m, a.shape[-1]):
+        raise RuntimeError(
+            f"torch.ormqr: tau.shape[-1] must be equal to min(other.shape[{-2 if left else -1}], input.shape[-1]), got "
+            f"{k} for {m} and {a.shape[-1]}"
+        )
+    if m != a.shape[-2]:
+        raise RuntimeError(
+            f"torch.ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2], got {m} and "
+            f"{a.shape[-2]}"
+        )
     forward, backward = range(k), range(k - 1, -1, -1)
     if left:
         return _reflect(input, tau, other, forward if transpose else backward, transpose)

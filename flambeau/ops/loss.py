@@ -349,12 +349,13 @@ def soft_margin_loss(
     """
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_reduction(reduction)
-    shape = np.broadcast_shapes(input._array.shape, target._array.shape)
+    product = input * -target
+    shape = product._array.shape
     if shape != input._array.shape:
         raise RuntimeError(
             f"output with shape {list(input._array.shape)} doesn't match the broadcast shape {list(shape)}"
         )
-    return reduced(log1p(exp(-target * input)), reduction)
+    return reduced(log1p(exp(product)), reduction)
 
 
 def cosine_embedding_loss(

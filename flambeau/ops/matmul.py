@@ -322,7 +322,7 @@ _addbmm_ = inplace_of(addbmm)
 def addbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """In-place form of `addbmm`; a tensor that was broadcast takes the size of the result, as in PyTorch."""
     shape = (batch1._array.shape[-2], batch2._array.shape[-1])
-    if self._array.shape != shape and self._node is None and not self._requires_grad:
+    if self._array.shape != shape and not (modes.grad and self._requires_grad):
         return write_out(addbmm(self, batch1, batch2, beta=beta, alpha=alpha), self, "addbmm_")
     return _addbmm_(self, batch1, batch2, beta=beta, alpha=alpha)
 

@@ -133,7 +133,7 @@ OPERATORS: dict[str, Any] = {
     "__truediv__": pointwise.div, "__rtruediv__": _reflected(pointwise.div), "__itruediv__": arithmetic.div_,
     "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
     "__mod__": pointwise.remainder, "__rmod__": _reflected(pointwise.remainder),
-    "__rdiv__": _reflected(pointwise.div), "__pow__": arithmetic.pow, "__rpow__": _reflected(pointwise.pow),
+    "__rdiv__": lambda self, other: pointwise.mul(self.reciprocal(), other), "__pow__": arithmetic.pow, "__rpow__": _reflected(pointwise.pow),
     "__matmul__": matmul.matmul, "__rmatmul__": _reflected(matmul.matmul),
     "__neg__": pointwise.neg, "__pos__": lambda self: self, "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
     "__lt__": comparison.lt, "__le__": comparison.le, "__gt__": comparison.gt, "__ge__": comparison.ge,
@@ -142,6 +142,7 @@ OPERATORS: dict[str, Any] = {
     "__or__": comparison.bitwise_or, "__ror__": _reflected(comparison.bitwise_or),
     "__xor__": comparison.bitwise_xor, "__rxor__": _reflected(comparison.bitwise_xor),
     "__lshift__": comparison.bitwise_left_shift, "__rshift__": comparison.bitwise_right_shift,
+    "__rlshift__": _reflected(comparison.bitwise_left_shift), "__rrshift__": _reflected(comparison.bitwise_right_shift),
     "__iter__": iterate,
 }
 
@@ -168,7 +169,7 @@ def derive_inplace(function: Any) -> Any:
 # Functions of two operands that must both be tensors; the others take a number as second operand too.
 TENSORS_ONLY = frozenset(
     """atan2 arctan2 fmax fmin hypot logaddexp logaddexp2 logical_and logical_or logical_xor maximum minimum nextafter gcd lcm
-    ldexp heaviside""".split()
+    ldexp heaviside igamma igammac""".split()
 )
 
 

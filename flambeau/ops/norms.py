@@ -150,14 +150,23 @@ def matrix_norm(
         if ord == "nuc":
             out = _sum(values, dims=last, keepdim=False)
         else:
-            out = (_amax if ord == 2 else _amin)(values, dims=last, keepdim=False)
+            out = _largest_or_smallest(values, last, False, ord == 2)
         return restore(out, (rows, columns), False, n) if keepdim else out
     if ord in (1, -1, INF, -INF):
         first, second = (rows, columns) if ord in (1, -1) else (columns, rows)
         sums = _sum(abs_(A), dims=(first,), keepdim=keepdim)
         left = second if keepdim or second < first else second - 1
-        return (_amax if ord > 0 else _amin)(sums, dims=(left,), keepdim=keepdim)
+        return _largest_or_smallest(sums, (left,), keepdim, ord > 0)
     raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+
+
+def _largest_or_smallest(values: Tensor, dims: Any, keepdim: bool, largest: bool) -> Tensor:
+    """The extreme of norms, which are not negative: the largest of none is 0, the smallest an IndexError."""
+    if values._array.shape[dims[0]] == 0:
+        if largest:
+            return _sum(values, dims=dims, keepdim=keepdim)
+        raise IndexError(f"amin(): Expected reduction dim {dims[0]} to have non-zero size.")
+    return (_amax if largest else _amin)(values, dims=dims, keepdim=keepdim)
 
 
 def linalg_norm(

@@ -355,6 +355,11 @@ _xlogy.vjp(x=_xlogy_x, y=lambda grad, x, y: div(mul(grad, x), y))
 
 def xlog1py(input: Any, other: Any) -> Tensor:
     """input * log1p(other), 0 where input is 0 (and other is not nan)."""
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        raise TypeError(
+            "special_xlog1py() received an invalid combination of arguments - got "
+            f"({type(input).__name__}, {type(other).__name__}), but one of them must be a Tensor"
+        )
     return _xlog1py(input, other)
 
 

@@ -28,7 +28,9 @@ def _check_weights(name: str, weights: Tensor, count: int, category: int) -> Non
             f"cov(): expected {name} to have one or fewer dimensions but got {name} with {array.ndim} dimensions"
         )
     if weights.dtype.category != category:
-        raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with {scalar_name(array.dtype)}")
+        raise RuntimeError(
+            f"cov(): expected {name} to have {kind} dtype but got {name} with {scalar_name(array.dtype)} dtype"
+        )
     if array.size != count:
         raise RuntimeError(
             f"cov(): expected {name} to have the same numel as there are observations in the input but got "
@@ -74,7 +76,8 @@ def cov(
         divisor = sub(total, correction)
     else:
         divisor = sub(total, mul(div(sum_(mul(weights, aweights)), total), correction))
-    divisor = max(divisor, 0.0) if weights is None else clamp(divisor.to(x.real.dtype if x.is_complex() else x.dtype), 0)
+    kind = x.real.dtype if x.is_complex() else x.dtype
+    divisor = max(divisor, 0.0) if weights is None else clamp(divisor.to(kind), 0)
     apart = sub(x, _unsqueeze(average, dim=1))
     other = apart if weights is None else mul(apart, weights)
     product = mm(apart, _transpose(conj(other), dim0=0, dim1=1))

@@ -38,6 +38,10 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Where |input - other| <= atol + rtol * |other|. RuntimeError for different types or negative tolerances."""
+    for position, (name, t) in enumerate((("input", input), ("other", other)), start=1):
+        if not isinstance(t, Tensor):
+            kind = type(t).__name__
+            raise TypeError(f"isclose(): argument '{name}' (position {position}) must be Tensor, not {kind}")
     if input._array.dtype != other._array.dtype:
         raise RuntimeError(f"{scalar_name(input._array.dtype)} did not match {scalar_name(other._array.dtype)}")
     if rtol < 0:
@@ -173,11 +177,8 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
 _nextafter = primitive("nextafter", elementwise=True)(np.nextafter)
 
 
-def _refuse_nextafter(grad: Tensor) -> Tensor:
-    raise NotImplementedError("the derivative for 'nextafter' is not implemented.")
-
-
-_nextafter.vjp(x=_refuse_nextafter, y=_refuse_nextafter)
+# As in PyTorch: a step of one unit in the last place counts as none.
+_nextafter.vjp(x=lambda grad: grad, y=lambda grad: constant_grad(grad))
 
 
 def nextafter(input: Tensor, other: Tensor) -> Tensor:
