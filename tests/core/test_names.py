@@ -23,7 +23,8 @@ def images():
 def test_nothing_listens_before_the_first_name():
     program = (
         "import flambeau as torch; from flambeau.core import dispatch; x = torch.zeros(2, 3); "
-        "assert x.names == (None, None) and not x.has_names() and (x + x).sum().item() == 0; assert dispatch.interceptor is None"
+        "assert x.names == (None, None) and not x.has_names() and (x + x).sum().item() == 0; "
+        "assert dispatch.interceptor is None"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
