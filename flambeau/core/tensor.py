@@ -189,6 +189,17 @@ class Tensor:
     is_cuda = is_sparse = is_quantized = is_mkldnn = is_nested = is_mps = is_xpu = is_sparse_csr = property(
         lambda self: False
     )
+    is_ipu = is_maia = is_mtia = is_vulkan = is_xla = property(lambda self: False)
+
+    @property
+    def name(self) -> None:
+        """PyTorch's name of a variable, which nothing sets any more."""
+        return None
+
+    @property
+    def grad_dtype(self) -> dtypes.dtype:
+        """The element type of `grad`: that of the tensor."""
+        return self.dtype
 
     @property
     def is_meta(self) -> builtins.bool:
@@ -330,6 +341,10 @@ class Tensor:
         if dtype is not None and dtype != array.dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: Any = False) -> Tensor:
+        """What NumPy's functions make of a tensor: a tensor; truth values as uint8, as in PyTorch."""
+        return wrap(np.asarray(array).astype(np.uint8) if array.dtype.kind == "b" else np.asarray(array))
 
     def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
         if self._requires_grad:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from flambeau.core.inplace import with_out
+
 _FAMILIES = {
     "activation": """
         celu celu_ elu elu_ gelu glu hardshrink hardsigmoid hardswish hardtanh hardtanh_ leaky_relu leaky_relu_
@@ -45,6 +47,8 @@ _FAMILIES = {
         max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool1d max_unpool2d max_unpool3d""",
     "softmax": "gumbel_softmax log_softmax softmax softmin",
 }
+# Those that PyTorch takes straight from its operators accept `out=`.
+_WITH_OUT = frozenset("avg_pool2d avg_pool3d gelu hardshrink logsigmoid softplus softshrink".split())
 _FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names.split()}
 
 __all__ = sorted(_FAMILY_OF)
@@ -53,7 +57,10 @@ __all__ = sorted(_FAMILY_OF)
 def __getattr__(name: str) -> Any:
     if name not in _FAMILY_OF:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = globals()[name] = getattr(importlib.import_module(f"flambeau.ops.{_FAMILY_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"flambeau.ops.{_FAMILY_OF[name]}"), name)
+    if name in _WITH_OUT:
+        value = with_out(value)
+    globals()[name] = value
     return value
 
 

@@ -360,11 +360,13 @@ def _linear_vjp(grad: Tensor, x: Tensor, weight: Tensor, needs: Any, shapes: Any
     return to_x, to_weight, to_bias
 
 
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Any = None) -> Tensor:
     """input @ weight.T + bias: (..., in) and (out, in) give (..., out). A 1-d weight gives (...).
 
     RuntimeError when the numbers of features differ.
     """
+    if out is not None:
+        return write_out(linear(input, weight, bias), out, "linear")
     check_tensors("linear", input, weight, *(() if bias is None else (bias,)))
     x, w = input._array, weight._array
     if w.ndim == 2 and x.ndim > 0 and x.shape[-1] == w.shape[1] and (bias is None or bias._array.shape == w.shape[:1]):

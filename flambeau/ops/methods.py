@@ -43,7 +43,8 @@ METHODS: dict[str, str] = {
         bitwise_left_shift bitwise_right_shift isnan isinf isfinite signbit
         ne:not_equal lt:less le:less_equal gt:greater ge:greater_equal""",
     "casting": "clone contiguous to cpu cuda detach type_:type",
-    "writing": "copy_ fill_ zero_",
+    "writing": "apply_ copy_ fill_ zero_",
+    "queries": "is_nonzero",
     "shape": """
         view reshape transpose permute movedim expand squeeze unsqueeze select narrow unbind split diagonal unfold as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
@@ -133,9 +134,10 @@ OPERATORS: dict[str, Any] = {
     "__truediv__": pointwise.div, "__rtruediv__": _reflected(pointwise.div), "__itruediv__": arithmetic.div_,
     "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
     "__mod__": pointwise.remainder, "__rmod__": _reflected(pointwise.remainder),
-    "__rdiv__": lambda self, other: pointwise.mul(self.reciprocal(), other), "__pow__": arithmetic.pow, "__rpow__": _reflected(pointwise.pow),
+    "__rdiv__": lambda self, other: pointwise.mul(self.reciprocal(), other),
+    "__pow__": arithmetic.pow, "__rpow__": _reflected(pointwise.pow),
     "__matmul__": matmul.matmul, "__rmatmul__": _reflected(matmul.matmul),
-    "__neg__": pointwise.neg, "__pos__": lambda self: self, "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
+    "__neg__": pointwise.neg, "__pos__": lambda self: self.positive(), "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
     "__lt__": comparison.lt, "__le__": comparison.le, "__gt__": comparison.gt, "__ge__": comparison.ge,
     "__eq__": _or_not_implemented(comparison.eq), "__ne__": _or_not_implemented(comparison.ne),
     "__and__": comparison.bitwise_and, "__rand__": _reflected(comparison.bitwise_and),

@@ -11,7 +11,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, bump, check_overlap, check_writable
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, plain, wrap
 from flambeau.ops.pointwise import cast_array
 from flambeau.ops.shape import expand
 
@@ -52,6 +52,17 @@ def _unsaved(self: Tensor) -> Tensor:
     made = wrap(self._array)
     made._node, made._requires_grad = self._node, self._requires_grad
     return made
+
+
+def apply_(self: Tensor, callable: Any) -> Tensor:
+    """Replace each element by what a Python function makes of it; slow. RuntimeError for tensors with history."""
+    if self._requires_grad:
+        raise RuntimeError("Can't call apply_() on Variable that requires grad. Use var.detach().apply_() instead.")
+    array = plain(self)
+    check_overlap(array)
+    array[...] = np.array([callable(v) for v in array.ravel().tolist()], array.dtype).reshape(array.shape)
+    bump(self)
+    return self
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
