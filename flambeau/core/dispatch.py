@@ -180,7 +180,7 @@ def _unary(op: Op) -> Any:
             raise operand_error(op, 0, x) from None
         if float_op and array.dtype not in FLOATS and array.dtype.kind in "biu":
             array = array.astype(dtypes.default_dtype().numpy)
-        out = run(array)
+        out = op.run(array) if op.backends else run(array)
         t = _new(Tensor)
         t._array = out if type(out) is ndarray else np.asanyarray(out)
         t._storage = t._node = t._grad = t._base = t._names = None

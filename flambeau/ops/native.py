@@ -27,6 +27,16 @@ def usable(*arrays: Any, **attrs: Any) -> bool:
     return type(first) is np.ndarray and first.dtype == np.float32 and onednn().usable(*arrays)
 
 
+# Below this many elements a call of the library costs more than NumPy's own loop.
+FEW = 4096
+
+
+def large(*arrays: Any, **attrs: Any) -> bool:
+    """Whether the arrays are worth a pass of oneDNN's elementwise kernels: one shape, many elements, `usable`."""
+    first = arrays[0]
+    return first.size >= FEW and all(a.shape == first.shape for a in arrays[1:]) and usable(*arrays)
+
+
 def accelerated(op: Any, when: Callable[..., bool] = usable) -> Callable[[Any], Any]:
     """Register a oneDNN kernel of an op for the arguments that `when` accepts; shapes it refuses go to the body."""
     body = op.op.kernel

@@ -55,6 +55,12 @@ COVERED = {
     "lstm_scan_backward": "lstm_scan",
     "gru_scan_backward": "gru_scan",
     "rnn_scan_backward": "rnn_scan",
+    "sigmoid_backward": "sigmoid",
+    "tanh_backward": "tanh",
+    "elu_backward": "elu",
+    "gelu_backward": "gelu",
+    "silu_backward": "silu",
+    "softplus_backward": "softplus",
 }
 
 

@@ -283,7 +283,9 @@ def test_derivative_ops_run_in_the_gradient_tests(name):
         for args, attrs in samples_of(forward):
             case = derivable(forward, args, attrs)
             if case is not None:
-                (gradcheck if forward in NO_SECOND else gradgradcheck)(*case, fast_mode=True, atol=1e-4)
+                gradcheck(*case, fast_mode=True)
+                if forward not in NO_SECOND:
+                    gradgradcheck(*case, fast_mode=True, atol=1e-4)
     assert name in seen
 
 
