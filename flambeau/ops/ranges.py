@@ -85,21 +85,12 @@ def _evenly(start: Any, end: Any, steps: int, kind: dtypes.dtype) -> np.ndarray:
     """Counted from both ends towards the middle, so that both are exact."""
     if steps == 1:
         return np.array([start]).astype(kind.numpy)
-    if kind.category < dtypes.FLOAT:  # integers step by float32, truncated, as PyTorch's kernel does
-        start, end = int(start), int(end)
-        width = (np.float32(end) - np.float32(start)) / np.float32(max(steps - 1, 1))
+    if kind.category < dtypes.FLOAT:  # integers: steps in float64, multiplied and added in one rounding, then cut off
+        first, last = int(start), int(end)
+        width = np.longdouble(np.float64(last - first) / np.float64(max(steps - 1, 1)))
         index = np.arange(steps)
-        value = np.where(
-            index < steps // 2,
-            start + width * index.astype(np.float32),
-            end - width * (steps - index - 1).astype(np.float32),
-        )
-        return np.trunc(value).astype(kind.numpy)
-    if kind is dtypes.float32:  # products in float64 are exact: one rounding each, like the kernel's multiply-adds
-        low, high = np.float32(start), np.float32(end)
-        width, index = float((high - low) / np.float32(max(steps - 1, 1))), np.arange(steps)
-        value = np.where(index < steps // 2, low + width * index, high - width * (steps - 1 - index))
-        return value.astype(np.float32)
+        exact = np.where(index < steps // 2, first + width * index, last - width * (steps - index - 1))
+        return np.trunc(exact.astype(np.float64)).astype(kind.numpy)
     work = np.float64 if not kind.is_complex else np.complex128
     real = kind.numpy if kind.itemsize >= 4 and kind.category >= dtypes.FLOAT else work
     step = np.asarray((np.asarray(end, work) - np.asarray(start, work)) / max(steps - 1, 1)).astype(real)
