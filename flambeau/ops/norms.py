@@ -78,8 +78,6 @@ def vector_norm(
         return _amax(abs_(x), dims=dims, keepdim=keepdim)
     if ord == -INF:
         return _amin(abs_(x), dims=dims, keepdim=keepdim)
-    if ord == 0:  # a count: constant almost everywhere
-        x = x.detach()
     return _norm(x, ord=ord, dims=dims, keepdim=keepdim)
 
 
