@@ -12,8 +12,8 @@ from flambeau.ops.decompositions import LinAlgError
 
 _INDEFINITE = ("ldl_factor", "ldl_factor_ex", "ldl_solve")
 _FACTORS = (
-    "cholesky", "cholesky_ex", "qr", "svd", "svdvals", "eigh", "eigvalsh", "eig", "eigvals", "lu_factor", "lu_factor_ex",
-    "lu",
+    "cholesky", "cholesky_ex", "qr", "svd", "svdvals", "eigh", "eigvalsh", "eig", "eigvals", "lu_factor",
+    "lu_factor_ex", "lu",
 )  # fmt: skip
 _SOLVERS = (
     "solve", "solve_ex", "solve_triangular", "inv", "inv_ex", "pinv", "det", "slogdet", "lstsq", "matrix_rank", "cond",
@@ -27,4 +27,5 @@ diagonal = _family.linalg_diagonal
 matmul = _with_out(_matmul.matmul)
 norm, vector_norm, matrix_norm = map(_with_out, (_norms.linalg_norm, _norms.vector_norm, _norms.matrix_norm))
 
-__all__ = ["LinAlgError", "diagonal", "matmul", "matrix_norm", "norm", "vector_norm", *_FACTORS, *_SOLVERS, *_INDEFINITE]
+__all__ = ["LinAlgError", "diagonal", "matmul", "matrix_norm", "norm", "vector_norm", *_FACTORS,
+           *_SOLVERS, *_INDEFINITE]

@@ -16,8 +16,8 @@ def backward(
 ) -> None:
     """Add the gradient of this tensor to `.grad` of the leaves it was computed from.
 
-    `gradient` has this tensor's shape and may be left out for a single element. RuntimeError without history, or when the
-    graph was already freed by an earlier call without `retain_graph`.
+    `gradient` has this tensor's shape and may be left out for a single element. RuntimeError without history, or
+    when the graph was already freed by an earlier call without `retain_graph`.
     """
     run_backward(self, gradient, retain_graph, create_graph, inputs)
 
@@ -80,9 +80,11 @@ def get_grad(self: Tensor) -> Tensor | None:
     """The gradient accumulated by `backward`; None before, and (with a warning) for tensors that are not leaves."""
     if self._grad is None and self._node is not None and self._requires_grad and not self.__dict__.get("_retains_grad"):
         warnings.warn(
-            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
+            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't "
+            "be populated "
             "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use "
-            ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf "
+            ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you "
+            "access the leaf "
             "Tensor instead. See github.com/pytorch/pytorch/pull/30531 for more informations.",
             UserWarning,
             stacklevel=2,
@@ -121,8 +123,10 @@ def detach_(self: Tensor) -> Tensor:
     """Cut the tensor off its history in place. RuntimeError for a view."""
     if self._base is not None and self._requires_grad:
         raise RuntimeError(
-            "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, and "
-            "gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be called on "
+            "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+            "training, and "
+            "gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot "
+            "be called on "
             "these gradients."
         )
     self._node = None

@@ -16,11 +16,10 @@ from flambeau.ops.shape import iterate
 
 METHODS: dict[str, str] = {
     "pointwise": """
-        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh acosh atanh
-        atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod maximum minimum fmax fmin
-        conj conj_physical mul
-        asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
-        abs:absolute trunc:fix mul:multiply""",
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh
+        acosh atanh atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod
+        maximum minimum fmax fmin conj conj_physical mul asin:arcsin acos:arccos atan:arctan asinh:arcsinh
+        acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative abs:absolute trunc:fix mul:multiply""",
     "special": "erf erfc erfinv lgamma digamma polygamma_method:polygamma mvlgamma xlogy logit sinc",
     "bessel": "i0",
     "incomplete_gamma": "igamma igammac",
@@ -32,12 +31,12 @@ METHODS: dict[str, str] = {
     "spectrogram": "stft istft",
     "complex": "angle resolve_conj resolve_conj:resolve_neg",
     "tolerance": """
-        equal isclose allclose nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter
-        isposinf isneginf isreal frexp positive""",
+        equal isclose allclose nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd
+        lcm nextafter isposinf isneginf isreal frexp positive""",
     "arithmetic": """
-        add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
-        add_ sub_ mul_ div_ lerp_ addcmul_ addcdiv_ float_power_
-        sub:subtract div:divide div:true_divide clamp:clip sub_:subtract_ div_:divide_ div_:true_divide_ mul_:multiply_""",
+        add sub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv add_ sub_ mul_
+        div_ lerp_ addcmul_ addcdiv_ float_power_ sub:subtract div:divide div:true_divide clamp:clip
+        sub_:subtract_ div_:divide_ div_:true_divide_ mul_:multiply_""",
     "comparison": """
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
         bitwise_left_shift bitwise_right_shift isnan isinf isfinite signbit
@@ -46,8 +45,8 @@ METHODS: dict[str, str] = {
     "writing": "apply_ copy_ fill_ zero_",
     "queries": "is_nonzero",
     "shape": """
-        view reshape transpose permute movedim expand squeeze unsqueeze select narrow unbind split diagonal unfold as_strided
-        transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
+        view reshape transpose permute movedim expand squeeze unsqueeze select narrow unbind split diagonal
+        unfold as_strided transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin max min median nanmedian mode quantile nanquantile",
     "norms": "logsumexp norm dist renorm",
@@ -69,9 +68,9 @@ METHODS: dict[str, str] = {
         gather scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_reduce index_reduce_
         take_along_dim""",
     "reshaping": """
-        flatten unflatten ravel view_as reshape_as expand_as type_as sum_to_size broadcast_to chunk tensor_split hsplit vsplit
-        dsplit t adjoint unsqueeze_ squeeze_ transpose_ transpose_:swapaxes_ transpose_:swapdims_ t_ as_strided_ resize_
-        resize_as_ set_""",
+        flatten unflatten ravel view_as reshape_as expand_as type_as sum_to_size broadcast_to chunk
+        tensor_split hsplit vsplit dsplit t adjoint unsqueeze_ squeeze_ transpose_ transpose_:swapaxes_
+        transpose_:swapdims_ t_ as_strided_ resize_ resize_as_ set_""",
     "rearranging": """
         repeat tile repeat_interleave flip fliplr flipud roll rot90 tril triu diag_embed diag diagflat select_scatter
         slice_scatter diagonal_scatter as_strided_scatter fill_diagonal_ reverse:__reversed__""",
@@ -85,10 +84,10 @@ METHODS: dict[str, str] = {
 
 INPLACE: dict[str, str] = {
     "pointwise": """
-        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh acosh atanh
-        atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod conj_physical
-        asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
-        abs:absolute trunc:fix""",
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh
+        acosh atanh atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod
+        conj_physical asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh
+        atan2:arctan2 neg:negative abs:absolute trunc:fix""",
     "special": "erf erfc erfinv lgamma digamma mvlgamma xlogy logit sinc polygamma_method:polygamma",
     "bessel": "i0",
     "incomplete_gamma": "igamma igammac",
@@ -137,7 +136,8 @@ OPERATORS: dict[str, Any] = {
     "__rdiv__": lambda self, other: pointwise.mul(self.reciprocal(), other),
     "__pow__": arithmetic.pow, "__rpow__": _reflected(pointwise.pow),
     "__matmul__": matmul.matmul, "__rmatmul__": _reflected(matmul.matmul),
-    "__neg__": pointwise.neg, "__pos__": lambda self: self.positive(), "__abs__": pointwise.abs, "__invert__": comparison.bitwise_not,
+    "__neg__": pointwise.neg, "__pos__": lambda self: self.positive(), "__abs__": pointwise.abs,
+    "__invert__": comparison.bitwise_not,
     "__lt__": comparison.lt, "__le__": comparison.le, "__gt__": comparison.gt, "__ge__": comparison.ge,
     "__eq__": _or_not_implemented(comparison.eq), "__ne__": _or_not_implemented(comparison.ne),
     "__and__": comparison.bitwise_and, "__rand__": _reflected(comparison.bitwise_and),
@@ -150,8 +150,10 @@ OPERATORS: dict[str, Any] = {
 
 
 IN_PLACE_OPERATORS = {
-    "__iand__": "bitwise_and_", "__ior__": "bitwise_or_", "__ixor__": "bitwise_xor_", "__ilshift__": "bitwise_left_shift_",
-    "__irshift__": "bitwise_right_shift_", "__ifloordiv__": "floor_divide_", "__imod__": "remainder_", "__ipow__": "pow_",
+    "__iand__": "bitwise_and_", "__ior__": "bitwise_or_", "__ixor__": "bitwise_xor_",
+    "__ilshift__": "bitwise_left_shift_",
+    "__irshift__": "bitwise_right_shift_", "__ifloordiv__": "floor_divide_", "__imod__": "remainder_",
+    "__ipow__": "pow_",
 }
 
 # Attributes: family -> names of its PROPERTIES.
@@ -170,7 +172,8 @@ def derive_inplace(function: Any) -> Any:
 
 # Functions of two operands that must both be tensors; the others take a number as second operand too.
 TENSORS_ONLY = frozenset(
-    """atan2 arctan2 fmax fmin hypot logaddexp logaddexp2 logical_and logical_or logical_xor maximum minimum nextafter gcd lcm
+    """atan2 arctan2 fmax fmin hypot logaddexp logaddexp2 logical_and logical_or logical_xor maximum minimum
+    nextafter gcd lcm
     ldexp heaviside igamma igammac""".split()
 )
 

@@ -17,11 +17,10 @@ from flambeau.ops.methods import TENSORS_ONLY, entries, tensor_operands
 # Functions that take out=
 OUT: dict[str, str] = {
     "pointwise": """
-        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh acosh atanh
-        atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod maximum minimum fmax fmin
-        conj_physical mul
-        asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative
-        abs:absolute trunc:fix mul:multiply""",
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh
+        acosh atanh atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod
+        maximum minimum fmax fmin conj_physical mul asin:arcsin acos:arccos atan:arctan asinh:arcsinh
+        acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative abs:absolute trunc:fix mul:multiply""",
     "arithmetic": """
         add sub rsub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
         sub:subtract div:divide div:true_divide clamp:clip""",
@@ -71,8 +70,8 @@ PUBLIC: dict[str, str] = {
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided
         transpose:swapaxes transpose:swapdims movedim:moveaxis split:split_with_sizes""",
     "queries": """
-        is_tensor is_storage is_floating_point is_complex is_signed is_conj is_inference is_nonzero is_same_size numel get_device
-        result_type typename set_num_threads get_num_threads set_printoptions""",
+        is_tensor is_storage is_floating_point is_complex is_signed is_conj is_inference is_nonzero
+        is_same_size numel get_device result_type typename set_num_threads get_num_threads set_printoptions""",
     "complex": "view_as_real view_as_complex real imag complex polar resolve_conj resolve_conj:resolve_neg",
     "reductions": "var_mean std_mean",
     "tolerance": "equal isclose allclose isreal positive",
@@ -93,11 +92,11 @@ PUBLIC: dict[str, str] = {
     "histograms": "bincount histogramdd",
     "differences": "gradient trapezoid trapezoid:trapz cumulative_trapezoid",
     "reshaping": """
-        flatten unflatten ravel broadcast_to broadcast_shapes broadcast_tensors chunk tensor_split hsplit vsplit dsplit t
-        adjoint resize_as_""",
+        flatten unflatten ravel broadcast_to broadcast_shapes broadcast_tensors chunk tensor_split hsplit
+        vsplit dsplit t adjoint resize_as_""",
     "rearranging": """
-        tile repeat_interleave flip_function:flip fliplr flipud roll rot90 tril_indices triu_indices diag_embed diagflat vander
-        unravel_index select_scatter diagonal_scatter as_strided_scatter""",
+        tile repeat_interleave flip_function:flip fliplr flipud roll rot90 tril_indices triu_indices
+        diag_embed diagflat vander unravel_index select_scatter diagonal_scatter as_strided_scatter""",
     "creation": """
         tensor as_tensor asarray from_numpy from_dlpack frombuffer zeros ones empty full zeros_like ones_like empty_like
         full_like empty_strided empty_permuted scalar_tensor""",
@@ -105,15 +104,18 @@ PUBLIC: dict[str, str] = {
     "random": """
         rand randn rand_like randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial""",
     "dropout": """
-        raw_dropout:dropout raw_dropout_:dropout_ raw_feature_dropout:feature_dropout raw_feature_dropout_:feature_dropout_
-        raw_alpha_dropout:alpha_dropout raw_alpha_dropout_:alpha_dropout_ native_dropout
-        raw_feature_alpha_dropout:feature_alpha_dropout raw_feature_alpha_dropout_:feature_alpha_dropout_""",
+        raw_dropout:dropout raw_dropout_:dropout_ raw_feature_dropout:feature_dropout
+        raw_feature_dropout_:feature_dropout_ raw_alpha_dropout:alpha_dropout
+        raw_alpha_dropout_:alpha_dropout_ native_dropout raw_feature_alpha_dropout:feature_alpha_dropout
+        raw_feature_alpha_dropout_:feature_alpha_dropout_""",
     "convolution": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
     "pooling": "avg_pool1d adaptive_avg_pool1d",
     "pooling_max": """
-        max_pool1d max_pool2d max_pool3d max_pool1d_with_indices adaptive_max_pool1d_with_indices:adaptive_max_pool1d""",
+        max_pool1d max_pool2d max_pool3d max_pool1d_with_indices
+        adaptive_max_pool1d_with_indices:adaptive_max_pool1d""",
     "normalization": """
-        raw_batch_norm:batch_norm raw_instance_norm:instance_norm raw_layer_norm:layer_norm raw_group_norm:group_norm rms_norm""",
+        raw_batch_norm:batch_norm raw_instance_norm:instance_norm raw_layer_norm:layer_norm
+        raw_group_norm:group_norm rms_norm""",
     "padding": "constant_pad_nd",
     "folding": "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle",
     "distance": "cdist cosine_similarity pairwise_distance pdist",
@@ -144,7 +146,8 @@ def resolve(public: str) -> Any:
 
 # Functions whose first operand may be a number, if the second is a tensor.
 NUMBER_FIRST = frozenset(
-    """polygamma pow float_power remainder bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift xlogy where""".split()
+    """polygamma pow float_power remainder bitwise_and bitwise_or bitwise_xor bitwise_left_shift
+    bitwise_right_shift xlogy where""".split()
 )
 
 
@@ -185,10 +188,13 @@ def _with_tensor_first(function: Any, public: str) -> Any:
     number_first = public in NUMBER_FIRST
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], NUMBERS) and not (number_first and any(isinstance(a, Tensor) for a in args[1:])):
+        tensor_follows = number_first and any(isinstance(a, Tensor) for a in args[1:])
+        if args and isinstance(args[0], NUMBERS) and not tensor_follows:
             kinds = ", ".join(type(a).__name__ for a in args)
-            raise TypeError(f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position "
-                            f"1) must be Tensor, not {type(args[0]).__name__}")
+            raise TypeError(
+                f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position 1) must be "
+                f"Tensor, not {type(args[0]).__name__}"
+            )
         if out is None:
             return function(*args, **kwargs)
         if public in NO_OVERLAP:
