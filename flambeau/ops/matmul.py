@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.backends.blas import divided
+from flambeau.backends.threads import get_num_threads
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
@@ -72,13 +74,17 @@ def multiply_arrays(x: Any, y: Any) -> Any:
     if x.dtype.kind == "b":
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
     if x.dtype == np.float32 and min(x.ndim, y.ndim) > 1 and math.prod(x.shape[-2:]) * y.shape[-1] > ONE_THREAD \
-            and usable(x, y):
-        return onednn().sgemm(x, y) if x.ndim == y.ndim == 2 else onednn().matmul(x, y)
+            and usable(x, y) and get_num_threads() > 1:
+        if x.ndim == y.ndim == 2:
+            out = divided(x, y)
+            return onednn().sgemm(x, y) if out is None else out
+        return onednn().matmul(x, y)
     return np.matmul(x, y)
 
 
 # Up to this many products OpenBLAS stays on the calling thread and is the fastest. Beyond, its threads and OpenMP's
-# wait for each other's cores: larger matrices go to oneDNN, on the same threads as convolutions.
+# wait for each other's cores: larger matrices go to oneDNN, on the same threads as convolutions. Where there is one
+# thread for all there is nothing to wait for, and OpenBLAS is up to twice as fast (transposed left operands).
 ONE_THREAD = 1 << 18
 
 
