@@ -123,8 +123,10 @@ def __getattr__(name: str) -> _Any:
                 raise
     if name in ("save", "load"):
         return getattr(_importlib.import_module("flambeau.serialization"), name)
+    if name == "as_torch":
+        return _importlib.import_module("flambeau.torch_alias").as_torch
     raise AttributeError(f"module 'flambeau' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_public.SOURCES, *_LAZY, "save", "load"})
+    return sorted({*globals(), *_public.SOURCES, *_LAZY, "save", "load", "as_torch"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flambeau.cli import predict, train
+from flambeau.cli import predict, run, train
 from flambeau.version import __version__
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.command("predict")(predict.predict)
+app.command("run", context_settings=run.CONTEXT)(run.run)
 
 
 def _show_version(wanted: bool) -> None:

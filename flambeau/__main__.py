@@ -1,0 +1,5 @@
+"""`python -m flambeau …` is the `flambeau` command."""
+
+from flambeau.cli.main import main
+
+main()
