@@ -17,7 +17,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.dtype import scalar_name
 from flambeau.core.modes import modes
-from flambeau.core.node import Node, edge_of
+from flambeau.core.node import Node, edge_of, save_output
 from flambeau.core.operands import broadcast_error
 from flambeau.core.storage import Storage
 from flambeau.core.tensor import Tensor, plain, storage_of, wrap
@@ -181,15 +181,25 @@ def before(x: Tensor, copied: bool) -> Tensor:
 
 def inplace_of(function: Any, name: str | None = None) -> Any:
     """The in-place form of any function whose first argument and result are tensors of the same shape."""
+    op = getattr(function, "op", None)
+    if op is not None and (len(op.parameters) != 1 or op.outputs != 1):
+        op = None
 
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not isinstance(self, Tensor):
             raise TypeError(f"{call.__name__}(): argument 'self' must be Tensor, not {type(self).__name__}")
         if modes.grad and (self._requires_grad or _any_requires_grad(args) or _any_requires_grad(kwargs.values())):
             check_writable(self)
-            old = before(self, copied=True)
+            # A primitive whose derivative reads its result only (relu, sigmoid) needs neither a copy of the input nor,
+            # once the result is written, its own: what it saved is then what the tensor holds.
+            lean = op is not None and not op.reads_input
+            old = before(self, copied=not lean)
             args = tuple(old if a is self else a for a in args)
-            return assign(self, function(old, *args, **kwargs), call.__name__)
+            assign(self, function(old, *args, **kwargs), call.__name__)
+            node = self._node
+            if lean and type(node) is Node and node.op is op and node.saved_out is not None:
+                node.saved_out = save_output(self)
+            return self
         return assign(self, function(self, *args, **kwargs), call.__name__)
 
     call.__name__ = call.__qualname__ = name or function.__name__ + "_"
