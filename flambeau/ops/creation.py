@@ -239,9 +239,11 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return wrap(np.asarray(ndarray))
 
 
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares memory with any object that speaks DLPack."""
-    return wrap(np.from_dlpack(ext_tensor))
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: builtins.bool | None = None) -> Tensor:
+    """A tensor that shares memory with any object that speaks DLPack, or has its own with `copy`."""
+    devices.check_device(device)
+    array = np.from_dlpack(ext_tensor)
+    return wrap(array.copy() if copy else array)
 
 
 def frombuffer(

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.core.tensor import Tensor
-from flambeau.ops import classification, ctc, embedding, loss
+import numpy as np
+
+from flambeau.core.tensor import Tensor, wrap
+from flambeau.ops import classification, ctc, embedding, grid_sample, loss
 from flambeau.ops.embedding import embedding_renorm_
 
 __all__ = [
+    "affine_grid_generator",
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
     "ctc_loss",
+    "embedding_bag",
     "embedding_lookup",
     "embedding_renorm_",
     "hinge_embedding_loss",
@@ -103,3 +107,45 @@ def embedding_lookup(
     """`nn.functional.embedding` with the table first; a negative padding_idx means none."""
     padding = None if padding_idx < 0 else padding_idx
     return embedding.embedding(indices, weight, padding, scale_grad_by_freq=scale_grad_by_freq)
+
+
+def embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`nn.functional.embedding_bag` with the table first and the mode as 0 (sum), 1 (mean) or 2 (max).
+
+    Beside the result: the bag of each index and how many there are in each (for mean and max), and for max which row
+    of the table gave each value.
+    """
+    if mode not in (0, 1, 2):
+        raise RuntimeError(f"embedding_bag: mode must be 0 (sum), 1 (mean) or 2 (max), got {mode}")
+    out = embedding.embedding_bag(
+        indices, weight, offsets, scale_grad_by_freq=scale_grad_by_freq, mode=("sum", "mean", "max")[mode],
+        per_sample_weights=per_sample_weights, include_last_offset=include_last_offset, padding_idx=padding_idx,
+    )  # fmt: skip
+    numbers, bags, count = embedding._bags(indices, offsets, include_last_offset)
+    if mode == 0:
+        nothing = np.zeros(count, np.int64)
+        return out, wrap(np.zeros(0, np.int64)), wrap(nothing), wrap(nothing.copy())
+    counts = np.ones(len(numbers), bool) if padding_idx is None else numbers != padding_idx
+    sizes = np.bincount(bags[counts], minlength=count)
+    if mode == 1:
+        return out, wrap(bags), wrap(sizes), wrap(sizes.copy())
+    winners = np.zeros(out._array.shape, np.int64)
+    for bag in np.unique(bags[counts]):
+        members = numbers[(bags == bag) & counts]
+        winners[bag] = members[weight._array[members].argmax(0)]
+    return out, wrap(bags), wrap(sizes), wrap(winners)
+
+
+def affine_grid_generator(theta: Tensor, size: Any, align_corners: bool) -> Tensor:
+    """See `nn.functional.affine_grid`."""
+    return grid_sample.affine_grid(theta, size, align_corners)

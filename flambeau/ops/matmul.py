@@ -333,12 +333,14 @@ def addbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alph
     return _addbmm_(self, batch1, batch2, beta=beta, alpha=alpha)
 
 
-def chain_matmul(*matrices: Tensor) -> Tensor:
-    """Product of several matrices, from left to right."""
-    out = matrices[0]
+def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
+    """Product of several matrices, from left to right. RuntimeError without any."""
+    if not matrices:
+        raise RuntimeError("chain_matmul(): Expected one or more matrices")
+    product = matrices[0]
     for m in matrices[1:]:
-        out = mm(out, m)
-    return out
+        product = mm(product, m)
+    return product if out is None else write_out(product, out, "chain_matmul")
 
 
 # ---- linear layers --------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def _largest_or_smallest(values: Tensor, dims: Any, keepdim: bool, largest: bool
     """The extreme of norms, which are not negative: the largest of none is 0, the smallest an IndexError."""
     if values._array.shape[dims[0]] == 0:
         if largest:
-            return _sum(values, dims=dims, keepdim=keepdim)
+            return _sum(values.detach(), dims=dims, keepdim=keepdim)
         raise IndexError(f"amin(): Expected reduction dim {dims[0]} to have non-zero size.")
     return (_amax if largest else _amin)(values, dims=dims, keepdim=keepdim)
 

@@ -62,6 +62,7 @@ PUBLIC: dict[str, str] = {
         "comparison": "isnan isinf isfinite",
     "casting": "clone detach",
     "enumerated": """
+        affine_grid_generator embedding_bag
         binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss embedding_lookup:embedding
         embedding_renorm_ hinge_embedding_loss kl_div margin_ranking_loss poisson_nll_loss triplet_margin_loss""",
     "activation": "relu relu_ prelu rrelu rrelu_ selu selu_ celu celu_ threshold threshold_",

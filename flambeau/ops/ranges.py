@@ -121,6 +121,8 @@ def logspace(
         raise RuntimeError("number of steps must be non-negative")
     start, end = _numbers(start, end)
     kind = dtype or dtypes.default_dtype()
+    if kind.category < dtypes.FLOAT and steps != 1:  # an integer type cuts off both ends before, as PyTorch does
+        start, end = int(start), int(end)
     array = np.power(float(base), _evenly(start, end, steps, dtypes.float64)).astype(kind.numpy)
     return delivered("logspace", array, out, device, requires_grad)
 

@@ -102,3 +102,16 @@ def test_one_hot():
     ):
         with pytest.raises(RuntimeError, match=match):
             F.one_hot(numbers, classes)
+
+
+def test_embedding_bag_with_the_table_first():
+    """Recorded from PyTorch: the result, the bag of each index, the sizes of the bags, the rows of the maxima."""
+    table, indices, offsets = torch.arange(6.0).reshape(3, 2), torch.tensor([0, 1, 2]), torch.tensor([0, 2])
+    expected = {
+        0: ([[2.0, 4.0], [4.0, 5.0]], [], [0, 0], [0, 0]),
+        1: ([[1.0, 2.0], [4.0, 5.0]], [0, 0, 1], [2, 1], [2, 1]),
+        2: ([[2.0, 3.0], [4.0, 5.0]], [0, 0, 1], [2, 1], [[1, 1], [2, 2]]),
+    }
+    for mode, values in expected.items():
+        got = torch.embedding_bag(table, indices, offsets, mode=mode)
+        assert tuple(part.tolist() for part in got) == values
