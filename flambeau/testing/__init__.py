@@ -1,0 +1,6 @@
+"""Comparing values in tests, and making inputs for them: PyTorch's `torch.testing`."""
+
+from flambeau.testing.comparison import assert_allclose, assert_close
+from flambeau.testing.creation import make_tensor
+
+__all__ = ["assert_allclose", "assert_close", "make_tensor"]
