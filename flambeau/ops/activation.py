@@ -335,9 +335,10 @@ def _elu(x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
     return np.maximum(x, 0) * scale + (2 * alpha * scale) * t / (1 - t)
 
 
-@accelerated(_elu, when=lambda x, *, alpha, scale, input_scale: scale == input_scale == 1 and large(x))
+@accelerated(_elu, when=lambda x, *, alpha, scale, input_scale: input_scale == 1 and large(x))
 def _onednn_elu(x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
-    return onednn().eltwise("elu", x, alpha)
+    out = onednn().eltwise("elu", x, alpha)
+    return out if scale == 1 else np.multiply(out, np.float32(scale), out=out)
 
 
 @_elu.vjp

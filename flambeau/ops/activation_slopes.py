@@ -67,11 +67,10 @@ def _elu_backward(grad: Any, x: Any, *, alpha: float, scale: float, input_scale:
     return _times_slope(_elu_slope_array)(grad, x, alpha=alpha, scale=scale, input_scale=input_scale)
 
 
-@accelerated(
-    _elu_backward, when=lambda grad, x, *, alpha, scale, input_scale: scale == input_scale == 1 and large(grad, x)
-)
+@accelerated(_elu_backward, when=lambda grad, x, *, alpha, scale, input_scale: input_scale == 1 and large(grad, x))
 def _onednn_elu_backward(grad: Any, x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
-    return onednn().eltwise_backward("elu", grad, x, alpha)
+    out = onednn().eltwise_backward("elu", grad, x, alpha)
+    return out if scale == 1 else np.multiply(out, np.float32(scale), out=out)
 
 
 def _elu_formula(grad: Any, x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:

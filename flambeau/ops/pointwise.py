@@ -19,6 +19,9 @@ from flambeau.ops.native import accelerated, large, onednn
 # NumPy warns where PyTorch silently returns inf or nan.
 np.seterr(all="ignore")
 
+# Below this many elements NumPy's own functions win over tricks that take several passes.
+_FEW = 4096
+
 # Why the kernels of first derivatives have none of their own.
 FORMULA = "second derivatives take the formula in tensor operations"
 
@@ -274,7 +277,22 @@ log2.vjp(x=lambda grad, x: div(grad, conj(mul(x, float(np.log(2))))))
 log10 = primitive("log10", elementwise=True, float_op=True)(np.log10)
 log10.vjp(x=lambda grad, x: div(grad, conj(mul(x, float(np.log(10))))))
 
-log1p = primitive("log1p", elementwise=True, float_op=True)(np.log1p)
+
+@primitive("log1p", elementwise=True, float_op=True)
+def log1p(x: Any) -> Any:
+    """log(1 + x), exact for small x."""
+    if x.dtype != np.float32 or x.size < _FEW:
+        return np.log1p(x)
+    # NumPy's log is vectorised in float32, its log1p is not. The rounding of u = 1 + x loses x - (u - 1), which moves
+    # log(u) by this over u; where this is no small number (u = 0, infinity) log(u) is the answer.
+    u = 1 + x
+    lost = x - (u - 1)
+    lost /= u
+    np.copyto(lost, 0, where=~(np.abs(lost) < 1))
+    lost += np.log(u, out=u)
+    return lost
+
+
 log1p.vjp(x=lambda grad, x: div(grad, conj(add(x, 1))))
 
 sqrt = primitive("sqrt", elementwise=True, float_op=True)(np.sqrt)
@@ -462,8 +480,6 @@ fmin.vjp(
 )
 
 
-# Below this many elements np.where wins over the arithmetic on bits.
-_FEW = 4096
 _BITS = {4: np.int32, 8: np.int64}
 
 

@@ -11,10 +11,12 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import random_distributions as distributions
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
+from flambeau.core.modes import modes
 from flambeau.core.random import default_generator
 from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
 from flambeau.ops.casting import to_dtype
-from flambeau.ops.pointwise import exp, mul, neg, sub
+from flambeau.ops.native import accelerated, large, onednn
+from flambeau.ops.pointwise import FORMULA, exp, mul, neg, sub
 from flambeau.ops.reductions import sum
 
 # Rows are treated in blocks of about this many elements, which stay in the cache from step to step.
@@ -61,14 +63,66 @@ _softmax = primitive("softmax")(_over_dim(_softmax_array))
 _log_softmax = primitive("log_softmax")(_over_dim(_log_softmax_array))
 
 
+
+@accelerated(_softmax, when=large)
+def _onednn_softmax(x: Any, *, dim: int) -> Any:
+    """Not for log_softmax, where the library's logarithm is off by 4e-6."""
+    out = onednn().softmax(x, dim)
+    # A row with nan or infinity is nan throughout; the library makes only one place of it nan.
+    return _softmax.op.kernel(x, dim=dim) if np.isnan(np.add.reduce(out, axis=None)) else out
+
+
+
+def _slope_over_dim(compute: Any) -> Any:
+    """A kernel of a derivative along one dimension; half-width floats are computed in float32."""
+
+    def kernel(grad: Any, y: Any, *, dim: int) -> Any:
+        if y.size == 0 or y.ndim == 0:
+            return np.zeros_like(y) if not np.isnan(y).any() else y.copy()
+        wide, wide_grad = (a.astype(np.float32) if a.dtype.itemsize == 2 else a for a in (y, grad))
+        out = np.empty_like(wide)
+        if dim in (-1, y.ndim - 1) and wide.flags.c_contiguous:
+            flat, out_rows = wide.reshape(-1, y.shape[-1]), out.reshape(-1, y.shape[-1])
+            grad_rows = wide_grad.reshape(flat.shape)
+            count = max(1, _BLOCK // y.shape[-1])
+            for start in range(0, len(flat), count):
+                rows = slice(start, start + count)
+                compute(grad_rows[rows], flat[rows], 1, out_rows[rows])
+        else:
+            compute(wide_grad, wide, dim, out)
+        return out if wide is y else out.astype(y.dtype)
+
+    return kernel
+
+
+def _softmax_slope(grad: Any, y: Any, axis: int, out: Any) -> None:
+    np.multiply(grad, y, out=out)
+    np.subtract(grad, np.add.reduce(out, axis=axis, keepdims=True), out=out)
+    out *= y
+
+
+def _log_softmax_slope(grad: Any, y: Any, axis: int, out: Any) -> None:
+    np.exp(y, out=out)
+    out *= np.add.reduce(grad, axis=axis, keepdims=True)
+    np.subtract(grad, out, out=out)
+
+
+_softmax_backward = primitive("softmax_backward", no_gradient=FORMULA)(_slope_over_dim(_softmax_slope))
+_log_softmax_backward = primitive("log_softmax_backward", no_gradient=FORMULA)(_slope_over_dim(_log_softmax_slope))
+
+
 @_softmax.vjp
 def _softmax_vjp(grad: Tensor, out: Tensor, dim: int) -> Tensor:
+    if not modes.grad:
+        return _softmax_backward(grad, out, dim=dim)
     weighted = mul(grad, out)
     return sub(weighted, mul(out, sum(weighted, dim, keepdim=True)))
 
 
 @_log_softmax.vjp
 def _log_softmax_vjp(grad: Tensor, out: Tensor, dim: int) -> Tensor:
+    if not modes.grad:
+        return _log_softmax_backward(grad, out, dim=dim)
     return sub(grad, mul(exp(out), sum(grad, dim, keepdim=True)))
 
 

@@ -61,6 +61,8 @@ COVERED = {
     "gelu_backward": "gelu",
     "silu_backward": "silu",
     "softplus_backward": "softplus",
+    "softmax_backward": "softmax",
+    "log_softmax_backward": "log_softmax",
 }
 
 

@@ -80,6 +80,31 @@ def test_where_keeps_nan_and_signs():
                 np.testing.assert_array_equal(out.numpy().view(np.int32), expected.view(np.int32))
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_softmax(name, dim):
+    """Values and gradients of rows with nan and infinities, and beside them, as in float64."""
+    function = getattr(torch, name)
+    x = np.random.default_rng(2).normal(0, 3, (20, 30, 25)).astype(np.float32)
+    weights = torch.from_numpy(np.random.default_rng(3).normal(0, 1, x.shape).astype(np.float32))
+    for corners in ([], CORNERS, [-np.inf]):
+        x[0, 0, : len(corners)] = corners
+        given = [torch.tensor(x, dtype=dtype, requires_grad=True) for dtype in (torch.float32, torch.float64)]
+        outs = [function(g, dim) for g in given]
+        for out in outs:
+            out.backward(weights.to(out.dtype))
+        np.testing.assert_allclose(*(out.detach().numpy() for out in outs), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(*(g.grad.numpy() for g in given), rtol=1e-4, atol=3e-6)
+
+
+def test_log1p():
+    x = np.concatenate([np.geomspace(1e-30, 1e30, 5000), -np.geomspace(1e-30, 1, 5000), CORNERS, [-1.0, -2.0]])
+    x = x.astype(np.float32)
+    with np.errstate(all="ignore"):
+        expected = np.log1p(x.astype(np.float64))
+    np.testing.assert_allclose(torch.log1p(torch.from_numpy(x)).numpy(), expected, rtol=5e-7)
+
+
 def test_second_derivative_of_large_arrays():
     x = torch.from_numpy(values()[len(CORNERS) :]).requires_grad_()
     (slope,) = torch.autograd.grad(F.gelu(x).sum(), x, create_graph=True)
