@@ -445,9 +445,8 @@ def _softplus(x: Any, *, beta: float, threshold: float) -> Any:
     scaled = x * beta
     if threshold > 80:  # where exp overflows in float32
         return np.where(scaled > threshold, x, np.log1p(np.exp(scaled)) / beta)
-    out = np.asarray(log_of_1_and_exp(np.minimum(scaled, threshold)) / beta)
-    np.copyto(out, x, where=scaled > threshold)
-    return out
+    out = np.asanyarray(log_of_1_and_exp(np.minimum(scaled, threshold)) / beta)
+    return np.positive(x, out=out, where=scaled > threshold)
 
 
 @_softplus.vjp

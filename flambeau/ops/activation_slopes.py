@@ -56,9 +56,9 @@ def _choose(as_primitive: Any, formula: Callable[..., Any]) -> Callable[..., Any
 
 def _elu_slope_array(x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
     steep = alpha * scale * input_scale
-    out = np.asarray(np.exp(np.fmin(x, 0) * input_scale) * steep)  # fmin: at nan the slope is that of the right side
+    out = np.asanyarray(np.exp(np.fmin(x, 0) * input_scale) * steep)  # fmin: at nan the slope is that of the right side
     if steep != scale:
-        np.copyto(out, scale, where=~(x <= 0))
+        np.positive(scale, out=out, where=~(x <= 0))
     return out
 
 
@@ -155,10 +155,8 @@ silu_slope = _choose(_silu_backward, _silu_formula)
 
 
 def _softplus_slope_array(x: Any, *, beta: float, threshold: float) -> Any:
-    scaled = np.asarray(x * beta)
-    out = sigmoid.op.run(scaled)
-    np.copyto(out, 1, where=scaled > threshold)
-    return out
+    scaled = np.asanyarray(x * beta)
+    return np.positive(1.0, out=sigmoid.op.run(scaled), where=scaled > threshold)
 
 
 @primitive("softplus_backward", no_gradient=FORMULA)

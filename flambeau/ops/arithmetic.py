@@ -259,8 +259,8 @@ _sub_inplace = inplace_of(pointwise.sub)
 def add_(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """self += alpha * other, in place."""
     if alpha != 1:
-        if type(alpha) in (int, float) and isinstance(other, Tensor):
-            return _add_inplace(self, _scaled(self, other, alpha))
+        if _add_multiple(self, other, alpha):
+            return self
         other = _scaled(self, other, alpha)
     return _add_inplace(self, other)
 
@@ -268,8 +268,22 @@ def add_(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
 def sub_(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """self -= alpha * other, in place."""
     if alpha != 1:
+        if type(alpha) is float and _add_multiple(self, other, -alpha):
+            return self
         other = _scaled(self, other, alpha)
     return _sub_fast(self, other)
+
+
+def _add_multiple(self: Tensor, other: Any, alpha: Any) -> bool:
+    """self += alpha * other without detours, where NumPy may do it; else False."""
+    if not (isinstance(other, Tensor) and isinstance(self, Tensor) and _quick(self, other, alpha)
+            and _fits_in(self, other)):
+        return False
+    array = self._array
+    check_overlap(array)
+    np.add(array, np.multiply(other._array, alpha), out=array)
+    bump(self)
+    return True
 
 
 mul_ = inplace(pointwise.mul)

@@ -288,7 +288,7 @@ def log1p(x: Any) -> Any:
     u = 1 + x
     lost = x - (u - 1)
     lost /= u
-    np.copyto(lost, 0, where=~(np.abs(lost) < 1))
+    np.positive(0.0, out=lost, where=~(np.abs(lost) < 1))
     lost += np.log(u, out=u)
     return lost
 
@@ -501,7 +501,7 @@ def _is_zero(x: np.ndarray) -> bool:
 @primitive("where", elementwise=False)
 def where_arrays(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y; the arrays already have one type."""
-    if condition.size >= _FEW and condition.dtype == bool and (x.dtype.kind in "fi"):
+    if condition.size >= _FEW and type(condition) is np.ndarray and condition.dtype == bool and x.dtype.kind in "fi":
         if x.shape == condition.shape and _is_zero(y):
             return masked(x, condition)
         if y.shape == condition.shape and _is_zero(x):

@@ -122,11 +122,26 @@ def _reshape_copy(x: Any, *, shape: Any) -> Any:
 _reshape_copy.vjp(x=lambda grad, shapes: reshape(grad, shapes[0]))
 
 
+def _reshapes_in_place(array: np.ndarray, sizes: Any) -> bool:
+    """Whether the strides allow another shape without a copy."""
+    try:
+        if _HAS_COPY_ARGUMENT:
+            np.reshape(array, sizes, copy=False)
+        else:
+            array[...].shape = sizes
+    except (ValueError, AttributeError):
+        return False
+    return True
+
+
+_HAS_COPY_ARGUMENT = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
+
+
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """Another shape of the same elements in order: a view when the strides allow it, else a copy."""
     sizes = infer_size(as_sizes(shape), input._array.size)
     array = plain(input)
-    if array.flags.c_contiguous or array.size == 0 or type(array) is MetaArray or np.may_share_memory(array.reshape(sizes), array):
+    if array.flags.c_contiguous or array.size == 0 or type(array) is MetaArray or _reshapes_in_place(array, sizes):
         return _view(input, shape=sizes)
     return _reshape_copy(input, shape=sizes)
 
