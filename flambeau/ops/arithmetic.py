@@ -13,20 +13,22 @@ from flambeau.core.inplace import bump, check_overlap, inplace, inplace_of, scal
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops import pointwise
-from flambeau.ops.comparison import ge, le, logical_and
+from flambeau.ops.comparison import ge, le, logical_and, logical_not
 from flambeau.ops.pointwise import where, zero_of
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha * other, with broadcasting and type promotion."""
-    if alpha != 1:
+    if alpha != 1 or alpha is True:
         other = _scaled(input, other, alpha)
     return pointwise.add(input, other)
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other, with broadcasting and type promotion."""
-    if alpha != 1:
+    if alpha != 1 or alpha is True:
+        if isinstance(other, Tensor) and other.dtype is dtypes.bool:
+            return pointwise.sub(0, other)  # raises: bools are not subtracted, whatever scales them
         other = _scaled(input, other, alpha)
     return pointwise.sub(input, other)
 
@@ -38,6 +40,8 @@ def _scaled(input: Any, other: Any, alpha: Any) -> Any:
         kinds = [v.dtype.category for v in (input, other) if isinstance(v, Tensor)]
         if kinds and max(kinds) < dtypes.FLOAT and not isinstance(input, float) and not isinstance(other, float):
             raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if all(v.dtype is dtypes.bool for v in (input, other) if isinstance(v, Tensor)) and isinstance(alpha, int):
+        alpha = bool(alpha)
     if not isinstance(other, Tensor):
         return other * alpha
     if isinstance(input, Tensor) and input._array.dtype != other._array.dtype:  # alpha acts in the common type
@@ -163,10 +167,10 @@ def _clamp_tensors_kernel(x: Any, low: Any, high: Any, *, unused: Any = None) ->
 @_clamp_tensors_kernel.vjp
 def _clamp_tensors_vjp(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Any:
     zero = zero_of(grad)
-    swapped = pointwise.sub(1, ge(high, low))  # where the bounds cross, the upper one wins
+    swapped = logical_not(ge(high, low))  # where the bounds cross, the upper one wins
     inside = logical_and(ge(x, low), le(x, high))
     at_low = logical_and(x < low, low < high)
-    at_high = (x > high) | swapped.bool()
+    at_high = (x > high) | swapped
     return where(inside, grad, zero), where(at_low, grad, zero), where(at_high, grad, zero)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from flambeau.core.inplace import check_overlap, with_out, write_out
 from flambeau.core.tensor import Tensor
+from flambeau.ops.creation import as_tensor
 from flambeau.ops.methods import TENSORS_ONLY, entries, tensor_operands
 
 # Functions that take out=
@@ -151,6 +152,9 @@ NUMBER_FIRST = frozenset(
     bitwise_right_shift xlogy where""".split()
 )
 
+# Functions that take two numbers as well, as if the first were a 0-d tensor.
+NUMBERS_ONLY = frozenset("add sub subtract mul multiply div divide true_divide floor_divide".split())
+
 
 # Functions that do not read from the memory they write to.
 NO_OVERLAP = frozenset("index_select masked_select take gather kthvalue cat concat concatenate".split())
@@ -186,15 +190,17 @@ def check_apart(inputs: Any, out: Any) -> None:
 
 def _with_tensor_first(function: Any, public: str) -> Any:
     """Add `out=`, and PyTorch's TypeError for a first operand that is not a tensor."""
-    number_first = public in NUMBER_FIRST
+    number_first = public in NUMBER_FIRST or public in NUMBERS_ONLY
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         tensor_follows = number_first and any(isinstance(a, Tensor) for a in args[1:])
         if args and isinstance(args[0], NUMBERS) and not tensor_follows:
+            if public in NUMBERS_ONLY:
+                return call(as_tensor(args[0]), *args[1:], out=out, **kwargs)
             kinds = ", ".join(type(a).__name__ for a in args)
             raise TypeError(
-                f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position 1) must be "
-                f"Tensor, not {type(args[0]).__name__}"
+                f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position 1) "
+                f"must be Tensor, not {type(args[0]).__name__}"
             )
         if out is None:
             return function(*args, **kwargs)
