@@ -1,0 +1,141 @@
+"""flambeau.vision.models: published sizes, names of parameters, and real weights on real photographs."""
+
+import json
+import os
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+
+import flambeau as torch
+from flambeau import hub, nn
+from flambeau.vision import models
+
+DATA = pathlib.Path(os.environ.get("FLAMBEAU_TEST_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
+
+# Numbers of parameters that torchvision's documentation gives for its weights.
+PARAMETERS = {
+    "alexnet": 61_100_840,
+    "resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032, "resnet101": 44_549_160,
+    "resnet152": 60_192_808, "resnext50_32x4d": 25_028_904, "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272, "wide_resnet50_2": 68_883_240, "wide_resnet101_2": 126_886_696,
+    "squeezenet1_0": 1_248_424, "squeezenet1_1": 1_235_496,
+    "vgg11": 132_863_336, "vgg11_bn": 132_868_840, "vgg13": 133_047_848, "vgg13_bn": 133_053_736,
+    "vgg16": 138_357_544, "vgg16_bn": 138_365_992, "vgg19": 143_667_240, "vgg19_bn": 143_678_248,
+}
+
+# First, some middle and last names, in the order of torchvision's files.
+KEYS = {
+    "resnet50": [
+        "conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked",
+        "layer1.0.conv1.weight", "layer1.0.downsample.0.weight", "layer1.0.downsample.1.num_batches_tracked",
+        "layer1.1.conv1.weight", "layer4.2.bn3.num_batches_tracked", "fc.weight", "fc.bias",
+    ],
+    "alexnet": ["features.0.weight", "features.10.bias", "classifier.1.weight", "classifier.6.bias"],
+    "vgg16": ["features.0.weight", "features.28.bias", "classifier.0.weight", "classifier.6.bias"],
+    "vgg11_bn": ["features.0.weight", "features.1.running_var", "features.26.num_batches_tracked", "classifier.3.bias"],
+    "squeezenet1_1": ["features.0.weight", "features.3.squeeze.weight", "features.12.expand3x3.bias",
+                      "classifier.1.weight", "classifier.1.bias"],
+}
+
+
+def unmade(name, **options):
+    """A model without memory for its values."""
+    with torch.device("meta"):
+        return models.get_model(name, **options)
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """A hub folder of the test's own, so that nothing is fetched."""
+    monkeypatch.setattr(hub, "_chosen", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_every_model_has_its_published_size():
+    assert models.list_models() == sorted(PARAMETERS)
+    counts = {name: sum(p.numel() for p in unmade(name).parameters()) for name in PARAMETERS}
+    assert counts == PARAMETERS
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_names_stand_in_torchvisions_order(name):
+    found = list(unmade(name).state_dict())
+    places = [found.index(key) for key in KEYS[name]]
+    assert places == sorted(places) and places[0] == 0
+
+
+def test_list_models_takes_patterns():
+    assert models.list_models("resnet*") == ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
+    assert models.list_models(["resnet1*", "alex*"], exclude="*2") == ["alexnet", "resnet101", "resnet18"]
+    assert models.get_model_builder("ResNet18") is models.resnet18
+    with pytest.raises(ValueError, match="Unknown model resnet19"):
+        models.get_model("resnet19")
+
+
+def test_weights_by_any_spelling(checkpoints):
+    torch.manual_seed(0)
+    source = models.resnet18()
+    torch.save(source.state_dict(), checkpoints / "resnet18-f37072fd.pth")
+    for weights in (models.ResNet18_Weights.DEFAULT, "DEFAULT", "ResNet18_Weights.IMAGENET1K_V1"):
+        assert models.resnet18(weights=weights).fc.weight.equal(source.fc.weight)
+    with pytest.warns(UserWarning) as caught:
+        assert models.resnet18(pretrained=True).fc.weight.equal(source.fc.weight)
+    assert "'pretrained' is deprecated" in str(caught[0].message)
+    with pytest.warns(UserWarning, match="deprecated"):
+        models.resnet18(pretrained=False, num_classes=2)
+    with pytest.raises(ValueError, match="1000 classes, got 2"):
+        models.resnet18(weights="DEFAULT", num_classes=2)
+    with pytest.raises(KeyError, match="IMAGENET1K_V7"):
+        models.resnet18(weights="IMAGENET1K_V7")
+    assert models.get_weight("ResNet50_Weights.IMAGENET1K_V2").url.endswith("/resnet50-11ad3fa6.pth")
+    assert models.get_model_weights("resnet50").DEFAULT is models.ResNet50_Weights.IMAGENET1K_V2
+
+
+def test_blocks_stride_at_the_3x3_convolution():
+    block = unmade("resnet50").layer2[0]
+    assert block.conv1.stride == (1, 1) and block.conv2.stride == (2, 2)
+
+
+def test_resnet_options():
+    net = unmade("resnet50", replace_stride_with_dilation=[False, True, True], num_classes=7)
+    assert net.fc.out_features == 7 and net.layer4[0].conv2.stride == (1, 1) and net.layer4[1].conv2.dilation == (4, 4)
+    net = models.resnet18(zero_init_residual=True, norm_layer=lambda channels: nn.GroupNorm(2, channels))
+    assert isinstance(net.layer1[0].bn2, nn.GroupNorm) and not net.layer1[0].bn2.weight.any()
+
+
+def test_truncated_resnet_is_a_feature_extractor():
+    net = models.resnet18().eval()
+    features = nn.Sequential(*list(net.children())[:-1])
+    with torch.no_grad():
+        assert features(torch.zeros(2, 3, 64, 64)).shape == (2, 512, 1, 1)
+
+
+def photograph(path):
+    """A centre crop of 224, normalised: the input of torchvision's networks."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"), np.float32) / 255
+    top, left = (round((side - 224) / 2) for side in pixels.shape[:2])
+    pixels = (pixels[top:top + 224, left:left + 224] - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32))
+
+
+@pytest.mark.skipif(not (DATA / "squeezenet1_0.pth").exists(), reason=f"no real weights in {DATA}")
+def test_real_weights_recognise_real_photographs(checkpoints):
+    """Top-5 of SqueezeNet on 60 photographs, as torchvision computed it."""
+    (checkpoints / "squeezenet1_0-b66bff10.pth").symlink_to(DATA / "squeezenet1_0.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = models.squeezenet1_0(pretrained=True).eval()
+    expected = json.loads((DATA / "imagenet_expected.json").read_text(encoding="utf-8"))["images"]
+    with torch.no_grad():
+        batch = torch.stack([photograph(DATA / row["file"]) for row in expected])
+        top = net(batch).softmax(1).topk(5)
+    assert len(expected) == 60
+    assert top.indices.tolist() == [row["top5_index"] for row in expected]
+    recorded = np.array([row["top5_prob"] for row in expected])
+    np.testing.assert_allclose(top.values.numpy(), recorded, rtol=0, atol=1e-3)
