@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 
 class Modes(threading.local):
@@ -11,6 +12,7 @@ class Modes(threading.local):
     grad = True
     inference = False
     walking = False  # in the backward walk, where dimension names do not count
+    autocast: Any = None  # the dtype products are computed in, inside of autocast; operands may then be of mixed types
 
 
 modes = Modes()

@@ -75,6 +75,10 @@ class GeneralizedPareto(Distribution):
         k = self.concentration
         return self._where_below(0.5, self.scale**2 / ((1 - k) ** 2 * (1 - 2 * k)))
 
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
     def entropy(self) -> Tensor:
         return fl.log(self.scale) + self.concentration + 1
 

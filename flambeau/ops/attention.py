@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.dropout import dropout
 from flambeau.ops.sliding import shape_text
@@ -43,7 +44,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 def check_operands(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool) -> None:
     q, k, v = query._array, key._array, value._array
     shapes = f"(query {shape_text(q)}, key {shape_text(k)}, value {shape_text(v)})"
-    if not q.dtype == k.dtype == v.dtype:
+    if not q.dtype == k.dtype == v.dtype and modes.autocast is None:
         raise RuntimeError(
             f"Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype} key.dtype: "
             f"{key.dtype} and "

@@ -13,6 +13,7 @@ from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, pow
 from flambeau.ops.loss import check_reduction, legacy_reduction, reduced, text_of_size
 from flambeau.ops.pointwise import constant_grad, div, log, mul, sub, where
+from flambeau.ops.precision import in_float32
 from flambeau.ops.reductions import mean, sum
 from flambeau.ops.softmax import log_softmax
 
@@ -97,6 +98,7 @@ def _nll_backward_vjp(
     return again, constant_grad(grad), None, None
 
 
+@in_float32
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -167,6 +169,7 @@ def _check_classes(target: Any, classes: int, ignore_index: int) -> None:
         raise IndexError(f"Target {target[wrong].flat[0]} is out of bounds: there are {classes} classes.")
 
 
+@in_float32
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -322,6 +325,7 @@ def _bce_vjp(grad: Tensor, x: Tensor, target: Tensor, needs: Any) -> tuple[Any, 
     return to_x, to_target
 
 
+@in_float32
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -364,6 +368,7 @@ def _check_broadcast(weight: Tensor, shape: Any) -> None:
         ) from None
 
 
+@in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -394,6 +399,7 @@ def binary_cross_entropy_with_logits(
 # ---- margins -------------------------------------------------------------------------------------
 
 
+@in_float32
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -449,6 +455,7 @@ def _above_zero(x: Tensor) -> Tensor:
     return where(x > 0, x, 0)
 
 
+@in_float32
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,

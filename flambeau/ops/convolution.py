@@ -14,6 +14,7 @@ import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
+from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 from flambeau.ops.native import accelerated, onednn
 from flambeau.ops.pointwise import conj
@@ -216,13 +217,13 @@ def check_operands(op: str, rank: int, input: Any, weight: Any, bias: Any) -> No
             f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {op}, but got input of size: "
             f"{list(x.shape)}"
         )
-    if x.dtype != w.dtype:
+    if x.dtype != w.dtype and modes.autocast is None:
         raise RuntimeError(
             f"{op}: input type ({type_name(x)}) and weight type ({type_name(w)}) should be the same"
         )
     if x.dtype.kind == "b":
         raise RuntimeError(f"{op}: not implemented for bool tensors")
-    if bias is not None and bias._array.dtype != x.dtype:
+    if bias is not None and bias._array.dtype != x.dtype and modes.autocast is None:
         raise RuntimeError(
             f"{op}: input type ({type_name(x)}) and bias type ({type_name(bias._array)}) should be the same"
         )

@@ -19,6 +19,7 @@ from flambeau.core.tensor import Tensor
 from flambeau.ops.arithmetic import clamp_min, pow
 from flambeau.ops.distance import pairwise_distance
 from flambeau.ops.pointwise import abs, exp, log, log1p, minimum, mul, where
+from flambeau.ops.precision import in_float32
 from flambeau.ops.reductions import mean, sum
 
 __all__ = [
@@ -115,6 +116,7 @@ def _mse_slope(grad: Tensor, x: Tensor, y: Tensor, reduction: str) -> Tensor:
 _mse.vjp(x=_mse_slope, y=lambda grad, x, y, reduction: _mse_slope(grad, y, x, reduction))
 
 
+@in_float32
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -150,6 +152,7 @@ def _weighted(errors: Tensor, input: Tensor, weight: Tensor, reduction: str) -> 
     return reduced(errors * weight, reduction)
 
 
+@in_float32
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -165,6 +168,7 @@ def l1_loss(
     return reduced(errors, reduction) if weight is None else _weighted(errors, input, weight, reduction)
 
 
+@in_float32
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -188,6 +192,7 @@ def smooth_l1_loss(
     return reduced(where(gap < beta, gap * gap * 0.5 / beta, gap - 0.5 * beta), reduction)
 
 
+@in_float32
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -208,6 +213,7 @@ def huber_loss(
 # ---- likelihoods ---------------------------------------------------------------------------------
 
 
+@in_float32
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -262,6 +268,7 @@ def gaussian_nll_loss(
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
+@in_float32
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -299,6 +306,7 @@ def _xlogy_self(x: Tensor) -> Tensor:
 # ---- margins and rankings ------------------------------------------------------------------------
 
 
+@in_float32
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -321,6 +329,7 @@ def margin_ranking_loss(
     return reduced(clamp_min(-target * (input1 - input2) + margin, 0), reduction)
 
 
+@in_float32
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -336,6 +345,7 @@ def hinge_embedding_loss(
     return reduced(other + similar, reduction)
 
 
+@in_float32
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -358,6 +368,7 @@ def soft_margin_loss(
     return reduced(log1p(exp(product)), reduction)
 
 
+@in_float32
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -391,6 +402,7 @@ def _cosine_with_eps_inside(a: Tensor, b: Tensor, dim: int) -> Tensor:
     return sum(a * b, dim) / lengths.sqrt()
 
 
+@in_float32
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,

@@ -52,7 +52,7 @@ def check_tensors(name: str, *tensors: Any) -> None:
             raise TypeError(f"{name}(): argument #{position + 1} must be Tensor, not {type(t).__name__}")
     first = tensors[0]
     for t in tensors[1:]:
-        if t._array.dtype is not first._array.dtype and t._array.dtype != first._array.dtype:
+        if t._array.dtype is not first._array.dtype and t._array.dtype != first._array.dtype and modes.autocast is None:
             raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_title(first)} != {_title(t)}")
 
 
@@ -204,7 +204,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     x, y = input._array, tensor._array
     if x.ndim != 1 or y.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {x.ndim}D and {y.ndim}D tensors")
-    if x.dtype != y.dtype:
+    if x.dtype != y.dtype and modes.autocast is None:
         raise RuntimeError(
             f"dot : expected both vectors to have same dtype, but found {cname(input)} and {cname(tensor)}"
         )
@@ -255,6 +255,8 @@ def _combine(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
             nothing = wrap(np.zeros((), bool))
             return pointwise.where(nothing, input, product)
         return product
+    if product._array.dtype != input._array.dtype and modes.autocast is not None:
+        input = input.to(product.dtype)
     if product._array.dtype != input._array.dtype:
         raise RuntimeError(
             f"expected input and product to have the same dtype, but got: {_title(input)} != {_title(product)}"
