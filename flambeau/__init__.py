@@ -110,6 +110,9 @@ _LAZY = (
     "profiler",
 )
 
+# Single names that are imported from their module when first used.
+_ELSEWHERE = {"save": "serialization", "load": "serialization", "as_torch": "torch_alias", "vmap": "func"}
+
 
 def __getattr__(name: str) -> _Any:
     if name in _public.SOURCES:
@@ -121,12 +124,11 @@ def __getattr__(name: str) -> _Any:
         except ModuleNotFoundError as error:
             if error.name != f"flambeau.{name}":
                 raise
-    if name in ("save", "load"):
-        return getattr(_importlib.import_module("flambeau.serialization"), name)
-    if name == "as_torch":
-        return _importlib.import_module("flambeau.torch_alias").as_torch
+    if name in _ELSEWHERE:
+        found = globals()[name] = getattr(_importlib.import_module(f"flambeau.{_ELSEWHERE[name]}"), name)
+        return found
     raise AttributeError(f"module 'flambeau' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_public.SOURCES, *_LAZY, "save", "load", "as_torch"})
+    return sorted({*globals(), *_public.SOURCES, *_LAZY, *_ELSEWHERE})
