@@ -51,8 +51,9 @@ def fresh(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
 def over(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     """The in-place form: straight into memory unless history is recorded."""
     recording = modes.grad and (x._requires_grad or any(isinstance(v, Tensor) and v._requires_grad for v in others))
-    if recording or dispatch.interceptor is not None:
+    if recording:
         check_writable(x)
+    if recording or dispatch.interceptor is not None:
         return assign(x, op(before(x, copied=True), *others, **attrs))
     if isinstance(x._array, MetaArray):
         return x

@@ -80,8 +80,10 @@ def fill_(self: Tensor, value: Any) -> Tensor:
         raise TypeError(f"fill_(): argument 'value' must be Number, not {type(value).__name__}")
     if isinstance(value, complex) and array.dtype.kind != "c":
         raise RuntimeError("value cannot be converted to type float without overflow")
-    if (modes.grad and self._requires_grad) or dispatch.interceptor is not None:
+    recording = modes.grad and self._requires_grad
+    if recording:
         check_writable(self)
+    if recording or dispatch.interceptor is not None:
         return copy_(self, wrap(np.array(value)))
     array[...] = value if array.dtype.kind != "i" or not isinstance(value, float) else int(value)
     bump(self)

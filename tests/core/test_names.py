@@ -161,3 +161,16 @@ def test_gradients_have_no_names():
 def test_errors(images, call, message):
     with pytest.raises(RuntimeError, match=message):
         call(images)
+
+
+def test_parameters_can_be_written_without_history_while_names_are_passed_on(images):
+    weight = torch.ones(3, requires_grad=True)
+    with torch.no_grad():
+        weight.fill_(2.0)
+        weight.zero_()
+        weight[weight == 0] = 4.0
+        weight[0] = 5.0
+        weight.index_fill_(0, torch.tensor([2]), 6.0)
+    assert weight.tolist() == [5.0, 4.0, 6.0]
+    with pytest.raises(RuntimeError, match="leaf"):
+        weight.fill_(0.0)
