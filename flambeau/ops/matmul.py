@@ -12,9 +12,9 @@ from flambeau.backends.threads import get_num_threads
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
-from flambeau.core.inplace import inplace_of, write_out
+from flambeau.core.inplace import adopt_history, bump, check_writable, inplace_of, write_out
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, storage_of, wrap
 from flambeau.ops import pointwise
 from flambeau.ops.native import onednn, usable
 from flambeau.ops.pointwise import conj
@@ -330,9 +330,18 @@ _addbmm_ = inplace_of(addbmm)
 def addbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """In-place form of `addbmm`; a tensor that was broadcast takes the size of the result, as in PyTorch."""
     shape = (batch1._array.shape[-2], batch2._array.shape[-1])
-    if self._array.shape != shape and not (modes.grad and self._requires_grad):
-        return write_out(addbmm(self, batch1, batch2, beta=beta, alpha=alpha), self, "addbmm_")
-    return _addbmm_(self, batch1, batch2, beta=beta, alpha=alpha)
+    if self._array.shape == shape or self._base is not None:
+        return _addbmm_(self, batch1, batch2, beta=beta, alpha=alpha)
+    result = addbmm(self, batch1, batch2, beta=beta, alpha=alpha)
+    recording = modes.grad and (self._requires_grad or result._requires_grad)
+    if recording:
+        check_writable(self)
+    self._array = result._array
+    storage_of(self).repoint(self._array)
+    bump(self)
+    if recording:
+        adopt_history(self, result)
+    return self
 
 
 def chain_matmul(*matrices: Tensor, out: Tensor | None = None) -> Tensor:
