@@ -100,6 +100,7 @@ _LAZY = (
     "func",
     "distributions",
     "cuda",
+    "cpu",
     "backends",
     "jit",
     "multiprocessing",
@@ -111,7 +112,24 @@ _LAZY = (
 )
 
 # Single names that are imported from their module when first used.
-_ELSEWHERE = {"save": "serialization", "load": "serialization", "as_torch": "torch_alias", "vmap": "func"}
+_ELSEWHERE = {
+    "save": "serialization",
+    "load": "serialization",
+    "as_torch": "torch_alias",
+    "vmap": "func",
+    **dict.fromkeys(
+        """use_deterministic_algorithms are_deterministic_algorithms_enabled set_deterministic_debug_mode
+        get_deterministic_debug_mode is_deterministic_algorithms_warn_only_enabled set_float32_matmul_precision
+        get_float32_matmul_precision set_default_device get_default_device set_flush_denormal compile""".split(),
+        "core.settings",
+    ),
+    **dict.fromkeys(
+        """autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype
+        is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache""".split(),
+        "amp.autocast_mode",
+    ),
+    "GradScaler": "amp",
+}
 
 
 def __getattr__(name: str) -> _Any:

@@ -43,8 +43,8 @@ def __getattr__(name: str) -> Any:
     # Not needed by ordinary training: imported when asked for.
     import importlib
 
-    if name == "functional":
-        return importlib.import_module("flambeau.autograd.functional")
+    if name in ("functional", "profiler", "grad_mode"):
+        return importlib.import_module(f"flambeau.autograd.{name}")
     if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
         # The submodule has the function's name; once imported it must not hide the function.
         module = importlib.import_module("flambeau.autograd.gradcheck")

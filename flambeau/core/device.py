@@ -86,12 +86,19 @@ class device:
 CPU = device("cpu")
 META = device("meta")
 _context: list[device] = []
+_default = CPU
+
+
+def set_default(where: Any) -> None:
+    """Where tensors are made outside of a `with device(...)` block when none is given; None: the CPU."""
+    global _default
+    _default = CPU if where is None else check_device(where)
 
 
 def check_device(where: Any) -> device:
     """The device meant by a string, device or None; PyTorch's error for one that this build cannot use."""
     if where is None:
-        return _context[-1] if _context else CPU
+        return _context[-1] if _context else _default
     d = where if isinstance(where, device) else device(where)
     if d.type == "cpu":
         return CPU

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 from flambeau.ops import pointwise
 from flambeau.ops.matmul import cname, matrix_product, mm
@@ -208,7 +209,7 @@ def _contract(a: Tensor, la: list[str], b: Tensor, lb: list[str], needed: set[st
     rows, inner_size, columns = (int(np.prod(s, dtype=np.int64)) for s in (na, ns, nc))
     groups = int(np.prod(nb, dtype=np.int64))
     x, y = reshape(pa, (groups, rows, inner_size)), reshape(pb, (groups, inner_size, columns))
-    if x._array.dtype != y._array.dtype:
+    if x._array.dtype != y._array.dtype and modes.autocast is None:
         raise RuntimeError(f"expected scalar type {cname(x)} but found {cname(y)}")
     return reshape(matrix_product(x, y), [*nb, *na, *nc]), batch + free_a + free_b
 

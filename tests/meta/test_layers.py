@@ -4,7 +4,7 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).parents[2]
-FACADES = {"utils"}
+FACADES = {"cpu", "cuda", "utils"}
 
 
 def layers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 _ABSENT = "Torch not compiled with CUDA enabled (flambeau computes on the CPU)"
@@ -56,3 +57,9 @@ def _absent(*args: Any, **kwargs: Any) -> Any:
 
 init = synchronize = current_device = set_device = _absent
 get_device_name = get_device_properties = get_device_capability = _absent
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        return importlib.import_module("flambeau.cuda.amp")
+    raise AttributeError(f"module 'flambeau.cuda' has no attribute '{name}'")

@@ -1,0 +1,5 @@
+"""PyTorch's path of the switches."""
+
+from flambeau.autograd.modes import enable_grad, inference_mode, no_grad, set_grad_enabled
+
+__all__ = ["enable_grad", "inference_mode", "no_grad", "set_grad_enabled"]
