@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+from types import MethodType
 from typing import Any
 
 from flambeau.core.inplace import inplace, inplace_of
@@ -198,24 +199,31 @@ def _load(family: str, name: str) -> Any:
     return getattr(importlib.import_module(f"flambeau.ops.{family}"), name)
 
 
-def _deferred(family: str, name: str, public: str, in_place: bool) -> Any:
-    """A method that imports its family on the first call and puts the real function in its own place.
+class _Deferred:
+    """A method that imports its family when it is first looked up and puts the real function in its own place.
 
-    Forty families take 100 ms to import; a script uses a dozen.
+    Forty families take 100 ms to import; a script uses a dozen. `help()` and `inspect` see the real function.
     """
 
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        function = _load(family, name)
-        if in_place:
+    def __init__(self, family: str, name: str, public: str, in_place: bool):
+        self.family, self.name, self.in_place = family, name, in_place
+        self.__name__ = self.__qualname__ = public
+
+    def resolve(self) -> Any:
+        """The real function, from now on the method of Tensor."""
+        public = self.__name__
+        function = _load(self.family, self.name)
+        if self.in_place:
             function = derive_inplace(function)
             function.__name__ = function.__qualname__ = public
         elif public in TENSORS_ONLY:
             function = tensor_operands(function, public)
         setattr(Tensor, public, function)
-        return function(self, *args, **kwargs)
+        return function
 
-    method.__name__ = method.__qualname__ = public
-    return method
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        function = self.resolve()
+        return function if instance is None else MethodType(function, instance)
 
 
 def _deferred_property(family: str, name: str) -> property:
@@ -231,10 +239,10 @@ def bind() -> None:
     """Give Tensor everything in the tables."""
     for family, listing in METHODS.items():
         for name, public in entries(listing):
-            setattr(Tensor, public, _deferred(family, name, public, False))
+            setattr(Tensor, public, _Deferred(family, name, public, False))
     for family, listing in INPLACE.items():
         for name, public in entries(listing):
-            setattr(Tensor, public + "_", _deferred(family, name, public + "_", True))
+            setattr(Tensor, public + "_", _Deferred(family, name, public + "_", True))
     for family, listing in PROPERTIES.items():
         for name in listing.split():
             setattr(Tensor, name, _deferred_property(family, name))

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import dtype as dtypes
 from flambeau.core.inplace import check_overlap, with_out, write_out
-from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import as_tensor
+from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.methods import TENSORS_ONLY, entries, tensor_operands
 
 # Functions that take out=
@@ -196,7 +196,8 @@ def _with_tensor_first(function: Any, public: str) -> Any:
         tensor_follows = number_first and any(isinstance(a, Tensor) for a in args[1:])
         if args and isinstance(args[0], NUMBERS) and not tensor_follows:
             if public in NUMBERS_ONLY:
-                return call(as_tensor(args[0]), *args[1:], out=out, **kwargs)
+                first = wrap(np.array(args[0], dtypes.result_of([], args[:1]).numpy))
+                return call(first, *args[1:], out=out, **kwargs)
             kinds = ", ".join(type(a).__name__ for a in args)
             raise TypeError(
                 f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position 1) "
