@@ -49,7 +49,7 @@ def set_num_threads(count: int) -> None:
     _count = count
     generation += 1
     apply()
-    setter = openblas_setter()
+    setter = _openblas_setter()
     if setter is not None:
         setter(count)
 
@@ -111,7 +111,7 @@ def _openmp() -> Any:
     return _libraries["openmp"]
 
 
-def openblas_setter() -> Any:
+def _openblas_setter() -> Any:
     """The function that sets the threads of the OpenBLAS inside NumPy's wheel, or None (other BLAS, other builds)."""
     if "openblas" not in _libraries:
         _libraries["openblas"] = None

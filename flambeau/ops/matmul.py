@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.backends.blas import divided
 from flambeau.backends.threads import get_num_threads
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import MetaArray
@@ -75,10 +74,7 @@ def multiply_arrays(x: Any, y: Any) -> Any:
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
     if x.dtype == np.float32 and min(x.ndim, y.ndim) > 1 and math.prod(x.shape[-2:]) * y.shape[-1] > ONE_THREAD \
             and usable(x, y) and get_num_threads() > 1:
-        if x.ndim == y.ndim == 2:
-            out = divided(x, y)
-            return onednn().sgemm(x, y) if out is None else out
-        return onednn().matmul(x, y)
+        return onednn().sgemm(x, y) if x.ndim == y.ndim == 2 else onednn().matmul(x, y)
     return np.matmul(x, y)
 
 
