@@ -1,5 +1,22 @@
 """Data sets of images, under torchvision's names, and the handwritten digits that come with the package."""
 
+from flambeau.vision.datasets.cifar import CIFAR10, CIFAR100
 from flambeau.vision.datasets.digits import Digits
+from flambeau.vision.datasets.fakedata import FakeData
+from flambeau.vision.datasets.folder import DatasetFolder, ImageFolder
+from flambeau.vision.datasets.mnist import EMNIST, KMNIST, MNIST, FashionMNIST
+from flambeau.vision.datasets.vision import VisionDataset
 
-__all__ = ["Digits"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "DatasetFolder",
+    "Digits",
+    "EMNIST",
+    "FakeData",
+    "FashionMNIST",
+    "ImageFolder",
+    "KMNIST",
+    "MNIST",
+    "VisionDataset",
+]

@@ -79,7 +79,7 @@ def pad(image, padding: tuple[int, int, int, int], fill, mode: str):
         left, top, right, bottom = (max(side, 0) for side in padding)
     values = np.asarray(image)
     widths = [(top, bottom), (left, right)] + [(0, 0)] * (values.ndim - 2)
-    padded = Image.fromarray(np.pad(values, widths, mode=mode))
+    padded = Image.fromarray(np.pad(values, widths, mode=mode))  # type: ignore[call-overload]
     if image.mode == "P":
         padded.putpalette(image.getpalette())
     return padded

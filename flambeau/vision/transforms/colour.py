@@ -66,7 +66,7 @@ class ColorJitter(nn.Module):
 
 def _bounds(value, name: str, centre: float = 1, limits=(0.0, math.inf), clip: bool = True):
     """The pair of bounds that `value` means, or None if it means no change."""
-    if isinstance(value, numbers.Number):
+    if isinstance(value, numbers.Real):
         if value < 0:
             raise ValueError(f"If {name} is a single number, it must be non negative.")
         bounds = [centre - float(value), centre + float(value)]
@@ -104,7 +104,7 @@ class GaussianBlur(nn.Module):
         self.kernel_size = size_pair(kernel_size, "Kernel size should be a tuple/list of two integers")
         if any(size <= 0 or size % 2 == 0 for size in self.kernel_size):
             raise ValueError("Kernel size value should be an odd and positive number.")
-        if isinstance(sigma, numbers.Number):
+        if isinstance(sigma, numbers.Real):
             if sigma <= 0:
                 raise ValueError("If sigma is a single number, it must be positive.")
             sigma = (sigma, sigma)
@@ -231,7 +231,7 @@ class RandomErasing(nn.Module):
 
     def __init__(self, p: float = 0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0, inplace: bool = False):
         super().__init__()
-        if not isinstance(value, (numbers.Number, str, tuple, list)):
+        if not isinstance(value, (numbers.Real, str, tuple, list)):
             raise TypeError("Argument value should be either a number or str or a sequence")
         if isinstance(value, str) and value != "random":
             raise ValueError("If value is str, it should be 'random'")
@@ -276,7 +276,7 @@ class RandomErasing(nn.Module):
         """The tensor image, perhaps with a rectangle erased."""
         if torch.rand(1).item() >= self.p:
             return img
-        if isinstance(self.value, numbers.Number):
+        if isinstance(self.value, numbers.Real):
             value = [float(self.value)]
         elif isinstance(self.value, str):
             value = None

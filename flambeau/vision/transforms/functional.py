@@ -292,11 +292,11 @@ def pad(img, padding, fill=0, padding_mode: str = "constant"):
 
     `padding_mode`: constant (with `fill`), edge, reflect (without the edge pixel), symmetric (with it).
     """
-    if not isinstance(padding, (numbers.Number, tuple, list)):
+    if not isinstance(padding, (numbers.Real, tuple, list)):
         raise TypeError("Got inappropriate padding arg")
     if padding_mode not in ("constant", "edge", "reflect", "symmetric"):
         raise ValueError("Padding mode should be either constant, edge, reflect or symmetric")
-    sides = [padding] if isinstance(padding, numbers.Number) else list(padding)
+    sides = [padding] if isinstance(padding, numbers.Real) else list(padding)
     if len(sides) not in (1, 2, 4):
         raise ValueError(f"Padding must be an int or a 1, 2, or 4 element tuple, not a {len(sides)} element tuple")
     left, top, right, bottom = sides * (4 // len(sides))
@@ -327,8 +327,8 @@ def center_crop(img, output_size):
 
 def _pair(size) -> tuple[int, int]:
     """(height, width) of a number, a sequence of one, or of two."""
-    if isinstance(size, numbers.Number):
-        return int(size), int(size)
+    if isinstance(size, numbers.Real):
+        return int(size), int(size)  # type: ignore[call-overload]
     if len(size) == 1:
         return size[0], size[0]
     if len(size) != 2:
@@ -410,9 +410,9 @@ def affine(
         raise ValueError("Argument translate should be a sequence of length 2")
     if scale <= 0.0:
         raise ValueError("Argument scale should be positive")
-    if not isinstance(shear, (numbers.Number, list, tuple)):
+    if not isinstance(shear, (numbers.Real, list, tuple)):
         raise TypeError("Shear should be either a single value or a sequence of two values")
-    shear = [shear, 0.0] if isinstance(shear, numbers.Number) else list(shear)
+    shear = [shear, 0.0] if isinstance(shear, numbers.Real) else list(shear)
     shear = [shear[0], shear[0]] if len(shear) == 1 else shear
     if len(shear) != 2:
         raise ValueError(f"Shear should be a sequence containing two values. Got {shear}")

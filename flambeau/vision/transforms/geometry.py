@@ -43,8 +43,8 @@ def integer(low: int, high: int) -> int:
 
 def size_pair(size, message: str) -> tuple[int, int]:
     """(height, width) of a number or of a sequence of one or two; ValueError(message) for another length."""
-    if isinstance(size, numbers.Number):
-        return int(size), int(size)
+    if isinstance(size, numbers.Real):
+        return int(size), int(size)  # type: ignore[call-overload]
     if isinstance(size, Sequence) and len(size) == 1:
         return size[0], size[0]
     if len(size) != 2:
@@ -54,7 +54,7 @@ def size_pair(size, message: str) -> tuple[int, int]:
 
 def angle_range(value, name: str, lengths: tuple[int, ...] = (2,)) -> list[float]:
     """(-value, value) of a number that is not negative, or the sequence itself, of one of `lengths`."""
-    if isinstance(value, numbers.Number):
+    if isinstance(value, numbers.Real):
         if value < 0:
             raise ValueError(f"If {name} is a single number, it must be positive.")
         return [-float(value), float(value)]
@@ -119,9 +119,9 @@ class Pad(nn.Module):
 
     def __init__(self, padding, fill=0, padding_mode: str = "constant"):
         super().__init__()
-        if not isinstance(padding, (numbers.Number, tuple, list)):
+        if not isinstance(padding, (numbers.Real, tuple, list)):
             raise TypeError("Got inappropriate padding arg")
-        if not isinstance(fill, (numbers.Number, str, tuple, list)):
+        if not isinstance(fill, (numbers.Real, str, tuple, list)):
             raise TypeError("Got inappropriate fill arg")
         if padding_mode not in ("constant", "edge", "reflect", "symmetric"):
             raise ValueError("Padding mode should be either constant, edge, reflect or symmetric")
