@@ -179,7 +179,7 @@ class autocast:
 
 
 def custom_fwd(fwd: Any = None, *, device_type: str = "cpu", cast_inputs: Any = None) -> Any:
-    """Decorator for the `forward` of an autograd Function: remember autocast, or leave it with `cast_inputs` tensors."""
+    """Decorator for the `forward` of an autograd Function: remember autocast, or leave it and cast."""
     if fwd is None:
         return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
     if not isinstance(device_type, str):

@@ -75,11 +75,12 @@ def set_flush_denormal(mode: bool) -> bool:
 _told: list[str] = []  # what the user has been warned about, once
 
 
-def compile(model: Any = None, **options: Any) -> Any:
+def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = "inductor",
+            mode: str | None = None, options: Any = None, disable: bool = False) -> Any:
     """The function or module as it is: compilation is not there yet. Warns once. Also a decorator with options."""
     if model is None:
-        return lambda function: compile(function, **options)
-    if not _told:
+        return lambda function: compile(function, disable=disable)
+    if not _told and not disable:
         _told.append("compile")
         warnings.warn("flambeau does not compile yet: torch.compile returned its argument, which runs eagerly.",
                       stacklevel=2)

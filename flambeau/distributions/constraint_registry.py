@@ -50,13 +50,11 @@ def _both(*kinds: Any) -> Any:
 
 
 _both(constraints.real)(lambda constraint: transforms.identity_transform)
-_both(constraints.positive, constraints.nonnegative)(
-    lambda constraint: transforms.ExpTransform() if constraint.lower_bound == 0.0 and isinstance(
-        constraint.lower_bound, float) else _above(constraint))
 
-
+@_both(constraints.greater_than, constraints.greater_than_eq)
 def _above(constraint: Any) -> Any:
-    return transforms.ComposeTransform([transforms.ExpTransform(), transforms.AffineTransform(constraint.lower_bound, 1)])
+    return transforms.ComposeTransform(
+        [transforms.ExpTransform(), transforms.AffineTransform(constraint.lower_bound, 1)])
 
 
 @_both(constraints.less_than)

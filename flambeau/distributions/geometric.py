@@ -54,7 +54,8 @@ class Geometric(Distribution):
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with fl.no_grad():
-            units = self.probs.new_empty(self._extended_shape(sample_shape)).uniform_(fl.finfo(self.probs.dtype).tiny, 1)
+            units = self.probs.new_empty(self._extended_shape(sample_shape))
+            units.uniform_(fl.finfo(self.probs.dtype).tiny, 1)
             return (units.log() / (-self.probs).log1p()).floor()
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from flambeau.distributions.poisson import Poisson
 from flambeau.distributions.uniform import Uniform
 from flambeau.distributions.utils import euler_constant
 
-
 # ---- the expected log density of q, from moments of p ------------------------------------------
 
 

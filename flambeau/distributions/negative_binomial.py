@@ -18,8 +18,8 @@ __all__ = ["NegativeBinomial"]
 class NegativeBinomial(Distribution):
     """Successes of probability `probs` or log odds `logits` before `total_count` failures."""
 
-    arg_constraints = {"total_count": constraints.greater_than_eq(0), "logits": constraints.real,
-                       "probs": constraints.half_open_interval(0.0, 1.0)}
+    arg_constraints = {"total_count": constraints.greater_than_eq(0),
+                       "probs": constraints.half_open_interval(0.0, 1.0), "logits": constraints.real}
     support = constraints.nonnegative_integer
 
     def __init__(self, total_count: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None):

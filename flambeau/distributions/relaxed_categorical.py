@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import flambeau as fl
-from flambeau.core.tensor import Size, Tensor
+from flambeau.core.tensor import Tensor
 from flambeau.distributions import constraints
 from flambeau.distributions.categorical import Categorical
 from flambeau.distributions.one_hot_categorical import CategoricalVector

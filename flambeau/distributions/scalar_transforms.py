@@ -1,4 +1,4 @@
-"""Elementwise and composed transforms: invertible maps between constrained regions, with the logarithms of their Jacobian determinants."""
+"""Elementwise and composed transforms, with the logarithms of their Jacobian determinants."""
 
 from __future__ import annotations
 

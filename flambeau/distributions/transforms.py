@@ -13,7 +13,6 @@ from flambeau.distributions.scalar_transforms import (
     SoftplusTransform,
     TanhTransform,
     Transform,
-    _InverseTransform,
     identity_transform,
 )
 from flambeau.distributions.vector_transforms import (

@@ -24,7 +24,7 @@ class ProfilerAction(enum.Enum):
 
 def schedule(*, wait: int, warmup: int, active: int, repeat: int = 0, skip_first: int = 0,
              skip_first_wait: int = 0) -> Callable[[int], ProfilerAction]:
-    """Skip, then in cycles: `wait` steps nothing, `warmup` steps unused, `active` steps recorded; 0 repeats: forever."""
+    """Skip, then in cycles: `wait` steps nothing, `warmup` unused, `active` recorded; repeat=0: forever."""
     if min(wait, warmup, repeat, skip_first) < 0 or active <= 0:
         raise AssertionError("Invalid profiler schedule arguments")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cmath
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ def _numbers(actual: Any, expected: Any, rules: _Rules) -> str | None:
     dtypes = [NUMBER_DTYPES.get(kind, fl.float64) for kind in (type(actual), type(expected))]
     rtol, atol = rules.tolerances(*dtypes)
     difference = abs(actual - expected)
-    if actual == expected or difference <= atol + rtol * abs(expected) and cmath.isfinite(difference):
+    if actual == expected or (difference <= atol + rtol * abs(expected) and cmath.isfinite(difference)):
         return None
     if rules.equal_nan and cmath.isnan(actual) and cmath.isnan(expected):
         return None

@@ -100,7 +100,7 @@ def _run(function: Any, args: Any, kwargs: Any, surroundings: _Surroundings, con
         # Something that requires grad always goes in, so that parameters of the function get theirs.
         anchor = fl.zeros((), requires_grad=True)
         inner = run
-        run = lambda given: inner(given[1:])  # noqa: E731
+        run = lambda given: inner(given[1:])
         tensors = [anchor, *tensors]
     return _Recomputed.apply(run, surroundings, *tensors)
 

@@ -92,7 +92,8 @@ if __name__ == "__main__":
 
     record = {"families": {name: measured(torch, name) for name in CASES}, "kl": divergences(torch)}
     path = pathlib.Path(__file__).with_name("distributions.json")
-    rounded = lambda x: [rounded(i) for i in x] if isinstance(x, list) else float(f"{x:.7g}") if isinstance(x, float) else x
+    number = lambda x: float(f"{x:.7g}") if isinstance(x, float) else x
+    rounded = lambda x: [rounded(i) for i in x] if isinstance(x, list) else number(x)
     tidy = {part: {k: {n: rounded(v) for n, v in e.items()} if isinstance(e, dict) else rounded(e)
                    for k, e in entries.items()} for part, entries in record.items()}  # fmt: skip
     path.write_text(json.dumps(tidy, separators=(",", ":")) + "\n", encoding="utf-8")

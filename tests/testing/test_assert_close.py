@@ -13,7 +13,9 @@ def message(*args, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("dtype, rtol", [("float16", 1e-3), ("bfloat16", 1.6e-2), ("float32", 1.3e-6), ("float64", 1e-7)])
+@pytest.mark.parametrize(
+    "dtype, rtol", [("float16", 1e-3), ("bfloat16", 1.6e-2), ("float32", 1.3e-6), ("float64", 1e-7)]
+)
 def test_the_tolerance_follows_the_dtype(dtype, rtol):
     one = torch.ones(3, dtype=torch.float64) * 1000
     kind = getattr(torch, dtype)
