@@ -34,8 +34,8 @@ def promoted(op: Op, operands: Any) -> list[Any]:
             raise operand_error(op, position, value)
     if op.name == "sub" and (any(a.dtype == bool for a in arrays) or any(isinstance(n, bool) for n in numbers)):
         raise RuntimeError(
-            "Subtraction, the `-` operator, with a bool tensor is not supported. To invert a mask, use the `~` operator "
-            "or `logical_not()`."
+            "Subtraction, the `-` operator, with a bool tensor is not supported. To invert a mask, use the `~` "
+            "operator or `logical_not()`."
         )
     common = dtypes.result_of(arrays, numbers)
     if op.float_op and common.category < dtypes.FLOAT:
