@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import warnings
 
 import numpy as np
@@ -23,7 +24,14 @@ PARAMETERS = {
     "squeezenet1_0": 1_248_424, "squeezenet1_1": 1_235_496,
     "vgg11": 132_863_336, "vgg11_bn": 132_868_840, "vgg13": 133_047_848, "vgg13_bn": 133_053_736,
     "vgg16": 138_357_544, "vgg16_bn": 138_365_992, "vgg19": 143_667_240, "vgg19_bn": 143_678_248,
+    "densenet121": 7_978_856, "densenet161": 28_681_000, "densenet169": 14_149_480, "densenet201": 20_013_928,
+    "mobilenet_v2": 3_504_872, "mobilenet_v3_large": 5_483_032, "mobilenet_v3_small": 2_542_856,
+    "googlenet": 6_624_904, "inception_v3": 27_161_264,
+    "mnasnet0_5": 2_218_512, "mnasnet0_75": 3_170_208, "mnasnet1_0": 4_383_312, "mnasnet1_3": 6_282_256,
+    "shufflenet_v2_x0_5": 1_366_792, "shufflenet_v2_x1_0": 2_278_604, "shufflenet_v2_x1_5": 3_503_624,
+    "shufflenet_v2_x2_0": 7_393_996,
 }
+OPTIONS = {"googlenet": {"aux_logits": False, "init_weights": False}, "inception_v3": {"init_weights": False}}
 
 # First, some middle and last names, in the order of torchvision's files.
 KEYS = {
@@ -37,13 +45,30 @@ KEYS = {
     "vgg11_bn": ["features.0.weight", "features.1.running_var", "features.26.num_batches_tracked", "classifier.3.bias"],
     "squeezenet1_1": ["features.0.weight", "features.3.squeeze.weight", "features.12.expand3x3.bias",
                       "classifier.1.weight", "classifier.1.bias"],
+    "densenet121": ["features.conv0.weight", "features.denseblock1.denselayer1.norm1.weight",
+                    "features.denseblock1.denselayer6.conv2.weight", "features.transition1.norm.weight",
+                    "features.transition3.conv.weight", "features.norm5.running_var", "classifier.bias"],
+    "mobilenet_v2": ["features.0.0.weight", "features.1.conv.0.0.weight", "features.1.conv.2.running_var",
+                     "features.2.conv.3.num_batches_tracked", "features.18.1.bias", "classifier.1.bias"],
+    "mobilenet_v3_large": ["features.0.0.weight", "features.1.block.0.0.weight", "features.4.block.2.fc1.weight",
+                           "features.4.block.2.fc2.bias", "features.4.block.3.0.weight", "features.16.1.running_var",
+                           "classifier.0.weight", "classifier.3.bias"],
+    "googlenet": ["conv1.conv.weight", "conv1.bn.weight", "inception3a.branch1.conv.weight",
+                  "inception3a.branch3.1.bn.running_var", "inception5b.branch4.1.bn.bias", "fc.bias"],
+    "inception_v3": ["Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch5x5_2.bn.bias", "Mixed_6e.branch7x7dbl_5.conv.weight",
+                     "AuxLogits.conv0.conv.weight", "AuxLogits.fc.bias", "Mixed_7a.branch7x7x3_4.bn.weight",
+                     "Mixed_7c.branch3x3dbl_3b.conv.weight", "fc.weight"],
+    "mnasnet1_0": ["layers.0.weight", "layers.7.bias", "layers.8.0.layers.0.weight", "layers.13.0.layers.7.weight",
+                   "layers.15.running_var", "classifier.1.bias"],
+    "shufflenet_v2_x1_0": ["conv1.0.weight", "stage2.0.branch1.0.weight", "stage2.0.branch2.6.weight",
+                           "stage4.3.branch2.5.weight", "conv5.1.bias", "fc.bias"],
 }
 
 
 def unmade(name, **options):
     """A model without memory for its values."""
     with torch.device("meta"):
-        return models.get_model(name, **options)
+        return models.get_model(name, **{**OPTIONS.get(name, {}), **options})
 
 
 @pytest.fixture
@@ -65,6 +90,57 @@ def test_names_stand_in_torchvisions_order(name):
     found = list(unmade(name).state_dict())
     places = [found.index(key) for key in KEYS[name]]
     assert places == sorted(places) and places[0] == 0
+
+
+SMALLEST = ["mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5",
+            "squeezenet1_1"]
+
+
+@pytest.mark.parametrize("name", [*SMALLEST, "densenet"])
+def test_one_training_step(name):
+    torch.manual_seed(0)
+    small = models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=3) if name == "densenet" else None
+    net = small or models.get_model(name, num_classes=3)
+    loss = nn.functional.cross_entropy(net(torch.randn(2, 3, 64, 64)), torch.tensor([0, 2]))
+    loss.backward()
+    assert loss.item() > 0 and all(p.grad is not None for p in net.parameters())
+
+
+def test_inner_classifiers_answer_in_training_mode():
+    torch.manual_seed(0)
+    net = models.googlenet(num_classes=3, init_weights=False)
+    found = net(torch.randn(2, 3, 64, 64))
+    assert type(found) is models.GoogLeNetOutputs and {part.shape for part in found} == {(2, 3)}
+    assert sum(p.numel() for p in unmade("googlenet", aux_logits=True).parameters()) == 13_004_888
+    net = models.inception_v3(num_classes=3, init_weights=False)
+    with torch.no_grad():
+        found = net(torch.randn(2, 3, 299, 299))
+        assert type(found) is models.InceptionOutputs and {part.shape for part in found} == {(2, 3)}
+        assert net.eval()(torch.randn(1, 3, 96, 96)).shape == (1, 3)
+    assert net.Conv2d_1a_3x3.bn.eps == 1e-3
+    with pytest.warns(FutureWarning, match="init_weights"), torch.device("meta"):
+        models.inception_v3()
+
+
+def test_trained_inception_networks_take_torchvisions_images(checkpoints):
+    torch.manual_seed(0)
+    source = models.googlenet(init_weights=False)
+    torch.save(source.state_dict(), checkpoints / "googlenet-1378be20.pth")
+    net = models.googlenet(weights="DEFAULT").eval()
+    assert net.transform_input and net.aux1 is None and not net.aux_logits
+    x = torch.rand(1, 3, 64, 64)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        torch.testing.assert_close(net((x - mean) / std), source.eval()((x - 0.5) / 0.5), rtol=1e-3, atol=1e-4)
+
+
+def test_densenet_reads_the_published_files_old_names(checkpoints):
+    torch.manual_seed(0)
+    source = models.densenet121()
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in source.state_dict().items()}
+    assert "features.denseblock2.denselayer3.norm.1.weight" in old
+    torch.save(old, checkpoints / "densenet121-a639ec97.pth")
+    assert models.densenet121(weights="DEFAULT").features.norm5.weight.equal(source.features.norm5.weight)
 
 
 def test_list_models_takes_patterns():
