@@ -88,5 +88,5 @@ class Bernoulli(ExponentialFamily):
     def _natural_params(self) -> tuple[Tensor, ...]:
         return (fl.logit(self.probs),)
 
-    def _log_normalizer(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def _log_normalizer(self, x: Tensor) -> Tensor:
         return fl.log1p(fl.exp(x))

@@ -26,7 +26,7 @@ class Categorical(Distribution):
         if value.dim() < 1:                             # type: ignore[union-attr]
             raise ValueError(f"`{name}` parameter must be at least one-dimensional.")
         if name == "probs":
-            self.probs = self._param = value / value.sum(-1, keepdim=True)  # type: ignore[operator, union-attr]
+            self.probs = self._param = value / value.sum(-1, keepdim=True)  # type: ignore[union-attr]
         else:
             self.logits = self._param = value - value.logsumexp(dim=-1, keepdim=True)  # type: ignore
         self._num_events = self._param.size()[-1]

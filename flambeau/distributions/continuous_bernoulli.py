@@ -128,7 +128,7 @@ class ContinuousBernoulli(ExponentialFamily):
     def _natural_params(self) -> tuple[Tensor, ...]:
         return (self.logits,)
 
-    def _log_normalizer(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def _log_normalizer(self, x: Tensor) -> Tensor:
         outside = (x <= self._lims[0] - 0.5) | (x > self._lims[1] - 0.5)
         cut = fl.where(outside, x, (self._lims[0] - 0.5) * fl.ones_like(x))
         log_norm = fl.log(fl.abs(fl.special.expm1(cut))) - fl.log(fl.abs(cut))

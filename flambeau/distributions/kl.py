@@ -30,7 +30,7 @@ def register_kl(type_p: type, type_q: type) -> Callable[[Any], Any]:
 
 
 @functools.cache
-def _formula(type_p: type, type_q: type) -> Any:
+def _formula(type_p: Any, type_q: Any) -> Any:
     """The formula of the nearest pair of ancestors; None if there is none."""
     importlib.import_module("flambeau.distributions.kl_formulas")  # registers the library's own, at first use
     matches = [pair for pair in _REGISTRY if issubclass(type_p, pair[0]) and issubclass(type_q, pair[1])]
@@ -45,7 +45,7 @@ def kl_divergence(p: Distribution, q: Distribution) -> Tensor:
 
     Raises NotImplementedError for pairs without a formula.
     """
-    formula = _formula(type(p), type(q))
+    formula = _formula(type(p), type(q))  # type: ignore[arg-type]
     if formula is None:
         raise NotImplementedError(f"No KL(p || q) is implemented for p type {type(p).__name__} and q type "
                                   f"{type(q).__name__}")

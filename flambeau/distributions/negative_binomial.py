@@ -21,6 +21,7 @@ class NegativeBinomial(Distribution):
     arg_constraints = {"total_count": constraints.greater_than_eq(0),
                        "probs": constraints.half_open_interval(0.0, 1.0), "logits": constraints.real}
     support = constraints.nonnegative_integer
+    total_count: Tensor
 
     def __init__(self, total_count: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         self._param = counts_and_chances(self, total_count, probs, logits)

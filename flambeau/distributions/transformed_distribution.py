@@ -79,7 +79,8 @@ class TransformedDistribution(Distribution):
         """The density of the preimage, less the logarithms of the Jacobians on the way."""
         if self._validate_args:
             self._validate_sample(value)
-        event_dim, total, y = len(self.event_shape), 0.0, value
+        event_dim, y = len(self.event_shape), value
+        total: Any = 0.0
         for transform in reversed(self.transforms):     # type: ignore[arg-type]
             x = transform.inv(y)
             event_dim += transform.domain.event_dim - transform.codomain.event_dim

@@ -160,7 +160,7 @@ class Wishart(ExponentialFamily):
     def _natural_params(self) -> tuple[Tensor, ...]:
         return -self.precision_matrix / 2, (self.df - self._event_shape[-1] - 1) / 2
 
-    def _log_normalizer(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+    def _log_normalizer(self, x: Tensor, y: Tensor) -> Tensor:
         p = self._event_shape[-1]
         return (y + (p + 1) / 2) * (-fl.linalg.slogdet(-2 * x).logabsdet + _log_2 * p) + fl.mvlgamma(
             y + (p + 1) / 2, p=p)

@@ -50,7 +50,7 @@ def _limits(dtype: Any, low: Any, high: Any) -> tuple[Any, Any]:
         defaults, lowest, highest = (0, 2), 0, 2
     elif dtype.is_floating_point or dtype.is_complex:
         info = fl.finfo(dtype)
-        defaults, lowest, highest = (-9, 9), info.min, info.max
+        defaults, lowest, highest = (-9, 9), info.min, info.max  # type: ignore[assignment]
     else:
         limits = fl.iinfo(dtype)
         defaults, lowest, highest = (-9 if dtype.is_signed else 0, 10), limits.min, limits.max + 1

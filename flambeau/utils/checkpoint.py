@@ -40,14 +40,14 @@ class _Recomputed(Function):
     """The function of the tensors it is given; `backward` runs it again with history."""
 
     @staticmethod
-    def forward(ctx: Any, run: Any, surroundings: Any, *tensors: Tensor) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, run: Any, surroundings: Any, *tensors: Tensor) -> Any:
         ctx.run, ctx.surroundings = run, surroundings
         ctx.save_for_backward(*tensors)
         with fl.no_grad():
             return run(tensors)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Any) -> Any:
         fresh = [t.detach().requires_grad_(t.requires_grad) if t.is_floating_point() or t.is_complex() else t
                  for t in ctx.saved_tensors]
         with fl.enable_grad(), ctx.surroundings.again():
@@ -89,7 +89,7 @@ def _run(function: Any, args: Any, kwargs: Any, surroundings: _Surroundings, con
     if reentrant and not any(args[i].requires_grad for i in places):
         warnings.warn("None of the inputs have requires_grad=True. Gradients will be None", stacklevel=3)
 
-    def run(tensors: Any) -> Any:
+    def filled_in(tensors: Any) -> Any:
         filled = list(args)
         for place, tensor in zip(places, tensors):
             filled[place] = tensor
@@ -99,10 +99,8 @@ def _run(function: Any, args: Any, kwargs: Any, surroundings: _Surroundings, con
     if not reentrant:
         # Something that requires grad always goes in, so that parameters of the function get theirs.
         anchor = fl.zeros((), requires_grad=True)
-        inner = run
-        run = lambda given: inner(given[1:])
-        tensors = [anchor, *tensors]
-    return _Recomputed.apply(run, surroundings, *tensors)
+        return _Recomputed.apply(lambda given: filled_in(given[1:]), surroundings, anchor, *tensors)
+    return _Recomputed.apply(filled_in, surroundings, *tensors)
 
 
 def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentrant: bool | None = None,
