@@ -383,7 +383,7 @@ def _arguments(rule: Any, node: Node, saved: Any, arrived: Any, needs: Any) -> l
 
 def _materialized(node: Node, arrived: Any) -> tuple[Any, ...]:
     return tuple(
-        wrap(np.broadcast_to(np.zeros((), dtype), shape)) if g is None and dtype.kind in "fcV" else g
+        wrap(np.zeros(shape, dtype)) if g is None and dtype.kind in "fcV" else g
         for g, shape, dtype in zip(arrived, node.shape, node.dtype)
     )
 

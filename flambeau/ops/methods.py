@@ -26,8 +26,9 @@ METHODS: dict[str, str] = {
     "incomplete_gamma": "igamma igammac",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu",
     "linalg": """
-        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
-        cholesky_inverse old_lu_solve:lu_solve triangular_solve householder_product:orgqr""",
+        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross cholesky_solve
+        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
+    "reflections": "householder_product:orgqr ormqr geqrf",
     "statistics": "cov corrcoef",
     "spectrogram": "stft istft",
     "complex": "angle resolve_conj resolve_conj:resolve_neg",

@@ -39,8 +39,9 @@ OUT: dict[str, str] = {
     "softmax": "softmax log_softmax",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu lu_unpack",
     "linalg": """
-        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross ormqr geqrf cholesky_solve
-        cholesky_inverse old_lu_solve:lu_solve triangular_solve householder_product:orgqr""",
+        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross cholesky_solve
+        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
+    "reflections": "householder_product:orgqr ormqr geqrf",
     "complex": "angle",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",
     "extremes": "amax amin aminmax argmax argmin median nanmedian mode quantile nanquantile",
