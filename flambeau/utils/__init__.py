@@ -11,4 +11,6 @@ _PARTS = ("checkpoint", "data", "dlpack", "hooks")
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return importlib.import_module(f"flambeau.utils.{name}")
+    if name == "summary":
+        return importlib.import_module("flambeau.utils.model_summary").summary
     raise AttributeError(f"module 'flambeau.utils' has no attribute '{name}'")
