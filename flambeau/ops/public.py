@@ -201,8 +201,8 @@ def _with_tensor_first(function: Any, public: str) -> Any:
                 return call(first, *args[1:], out=out, **kwargs)
             kinds = ", ".join(type(a).__name__ for a in args)
             raise TypeError(
-                f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' (position 1) "
-                f"must be Tensor, not {type(args[0]).__name__}"
+                f"{public}() received an invalid combination of arguments - got ({kinds}): argument 'input' "
+                f"(position 1) must be Tensor, not {type(args[0]).__name__}"
             )
         if out is None:
             return function(*args, **kwargs)
