@@ -77,7 +77,7 @@ def box_iou(boxes1, boxes2):
 
 
 def generalized_box_iou(boxes1, boxes2):
-    """Intersection over union (N, M), less the empty share of the smallest box around both (Rezatofighi et al. 2019)."""
+    """Intersection over union (N, M), less the empty share of the smallest box around both (Rezatofighi 2019)."""
     inter, union = _overlap(boxes1, boxes2)
     first, second = _floating(boxes1), _floating(boxes2)
     low = torch.minimum(first[:, None, :2], second[None, :, :2])
