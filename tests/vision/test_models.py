@@ -30,6 +30,14 @@ PARAMETERS = {
     "mnasnet0_5": 2_218_512, "mnasnet0_75": 3_170_208, "mnasnet1_0": 4_383_312, "mnasnet1_3": 6_282_256,
     "shufflenet_v2_x0_5": 1_366_792, "shufflenet_v2_x1_0": 2_278_604, "shufflenet_v2_x1_5": 3_503_624,
     "shufflenet_v2_x2_0": 7_393_996,
+    "efficientnet_b0": 5_288_548, "efficientnet_b1": 7_794_184, "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232, "efficientnet_b4": 19_341_616, "efficientnet_b5": 30_389_784,
+    "efficientnet_b6": 43_040_704, "efficientnet_b7": 66_347_960, "efficientnet_v2_s": 21_458_488,
+    "efficientnet_v2_m": 54_139_356, "efficientnet_v2_l": 118_515_272,
+    "convnext_tiny": 28_589_128, "convnext_small": 50_223_688, "convnext_base": 88_591_464,
+    "convnext_large": 197_767_336,
+    "vit_b_16": 86_567_656, "vit_b_32": 88_224_232, "vit_l_16": 304_326_632, "vit_l_32": 306_535_400,
+    "vit_h_14": 632_045_800,
 }
 OPTIONS = {"googlenet": {"aux_logits": False, "init_weights": False}, "inception_v3": {"init_weights": False}}
 
@@ -62,6 +70,20 @@ KEYS = {
                    "layers.15.running_var", "classifier.1.bias"],
     "shufflenet_v2_x1_0": ["conv1.0.weight", "stage2.0.branch1.0.weight", "stage2.0.branch2.6.weight",
                            "stage4.3.branch2.5.weight", "conv5.1.bias", "fc.bias"],
+    "efficientnet_b0": ["features.0.0.weight", "features.1.0.block.0.0.weight", "features.1.0.block.1.fc1.weight",
+                        "features.2.0.block.2.fc2.bias", "features.7.0.block.3.1.bias", "features.8.1.running_var",
+                        "classifier.1.weight"],
+    "efficientnet_v2_s": ["features.0.0.weight", "features.1.1.block.0.1.bias", "features.2.0.block.1.0.weight",
+                          "features.4.0.block.2.fc1.bias", "features.7.0.weight", "classifier.1.bias"],
+    "convnext_tiny": ["features.0.0.weight", "features.0.1.bias", "features.1.0.layer_scale",
+                      "features.1.0.block.0.weight", "features.1.0.block.5.bias", "features.2.0.weight",
+                      "features.2.1.weight", "features.7.2.block.2.weight", "classifier.0.bias", "classifier.2.weight"],
+    "vit_b_16": ["class_token", "conv_proj.weight", "encoder.pos_embedding",
+                 "encoder.layers.encoder_layer_0.ln_1.weight",
+                 "encoder.layers.encoder_layer_0.self_attention.in_proj_weight",
+                 "encoder.layers.encoder_layer_0.self_attention.out_proj.bias",
+                 "encoder.layers.encoder_layer_0.mlp.0.weight", "encoder.layers.encoder_layer_11.mlp.3.bias",
+                 "encoder.ln.weight", "heads.head.weight"],
 }
 
 
@@ -96,11 +118,17 @@ SMALLEST = ["mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x
             "squeezenet1_1"]
 
 
-@pytest.mark.parametrize("name", [*SMALLEST, "densenet"])
+SMALL = {
+    "densenet": lambda: models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=3),
+    "convnext": lambda: models.ConvNeXt((1, 1, 2, 1), (8, 16, 24, 32), 0.1, num_classes=3),
+    "vit": lambda: models.VisionTransformer(64, 16, 2, 2, 16, 32, dropout=0.1, num_classes=3),
+}
+
+
+@pytest.mark.parametrize("name", [*SMALLEST, *SMALL, "efficientnet_b0"])
 def test_one_training_step(name):
     torch.manual_seed(0)
-    small = models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=3) if name == "densenet" else None
-    net = small or models.get_model(name, num_classes=3)
+    net = SMALL[name]() if name in SMALL else models.get_model(name, num_classes=3)
     loss = nn.functional.cross_entropy(net(torch.randn(2, 3, 64, 64)), torch.tensor([0, 2]))
     loss.backward()
     assert loss.item() > 0 and all(p.grad is not None for p in net.parameters())
@@ -141,6 +169,26 @@ def test_densenet_reads_the_published_files_old_names(checkpoints):
     assert "features.denseblock2.denselayer3.norm.1.weight" in old
     torch.save(old, checkpoints / "densenet121-a639ec97.pth")
     assert models.densenet121(weights="DEFAULT").features.norm5.weight.equal(source.features.norm5.weight)
+
+
+def test_vit_wants_its_own_image_size():
+    with pytest.raises(AssertionError, match="expected 224×224, got 64×64"):
+        unmade("vit_b_32")(torch.zeros(1, 3, 64, 64, device="meta"))
+    assert unmade("vit_b_32", image_size=64).encoder.pos_embedding.shape == (1, 5, 768)
+
+
+def test_weights_come_with_their_transforms():
+    weights = models.EfficientNet_B1_Weights
+    crops = [member.transforms.keywords["crop_size"] for member in weights]
+    methods = [member.transforms.keywords["interpolation"] for member in weights]
+    assert (crops, methods) == ([240, 240], ["bicubic", "bilinear"])
+    from PIL import Image
+
+    image = Image.new("RGB", (400, 500), (255, 0, 0))
+    prepared = models.Inception_V3_Weights.DEFAULT.transforms()(image)
+    assert prepared.shape == (3, 299, 299)
+    red = (1 - 0.485) / 0.229
+    assert prepared[0].allclose(torch.full((299, 299), red)) and prepared[1].max() < 0
 
 
 def test_list_models_takes_patterns():

@@ -10,7 +10,9 @@ from flambeau.vision.models._api import (
     list_models,
 )
 from flambeau.vision.models.alexnet import *  # noqa: F403
+from flambeau.vision.models.convnext import *  # noqa: F403
 from flambeau.vision.models.densenet import *  # noqa: F403
+from flambeau.vision.models.efficientnet import *  # noqa: F403
 from flambeau.vision.models.googlenet import *  # noqa: F403
 from flambeau.vision.models.inception import *  # noqa: F403
 from flambeau.vision.models.mnasnet import *  # noqa: F403
@@ -20,3 +22,4 @@ from flambeau.vision.models.resnet import *  # noqa: F403
 from flambeau.vision.models.shufflenetv2 import *  # noqa: F403
 from flambeau.vision.models.squeezenet import *  # noqa: F403
 from flambeau.vision.models.vgg import *  # noqa: F403
+from flambeau.vision.models.vision_transformer import *  # noqa: F403

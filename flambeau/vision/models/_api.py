@@ -64,28 +64,31 @@ class WeightsEnum(enum.Enum):
 
 
 def imagenet_weights(
-    name: str, files: Iterable[str], crop_size: int | tuple[int, ...] = 224, resize_size: Any = 256,
-    interpolation: str = "bilinear",
+    name: str, files: Iterable[str], crop_size: Any = 224, resize_size: Any = 256, interpolation: Any = "bilinear",
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406), std: tuple[float, float, float] = (0.229, 0.224, 0.225),
 ) -> Any:
     """The enum called `name` with members IMAGENET1K_V1, V2, … for `files`, and DEFAULT for the last of them.
 
-    `crop_size` and `resize_size` are one number, or one for each file.
+    `crop_size`, `resize_size` and `interpolation` are one value for all files, or a tuple with one for each.
     """
     files = list(files)
-    crops = (crop_size,) * len(files) if isinstance(crop_size, int) else crop_size
-    resizes = (resize_size,) * len(files) if isinstance(resize_size, int) else resize_size
-    members = {
-        f"IMAGENET1K_V{number}": Weights(
-            ADDRESS + file,
-            functools.partial(_classification, crop_size=crop, resize_size=resize, interpolation=interpolation),
+    per_file = [
+        value if isinstance(value, tuple) else (value,) * len(files)
+        for value in (crop_size, resize_size, interpolation)
+    ]
+    members = {}
+    for number, (file, crop, resize, method) in enumerate(zip(files, *per_file, strict=True), 1):
+        transforms = functools.partial(
+            _classification, crop_size=crop, resize_size=resize, interpolation=method, mean=mean, std=std
         )
-        for number, (file, crop, resize) in enumerate(zip(files, crops, resizes, strict=True), 1)
-    }
+        members[f"IMAGENET1K_V{number}"] = Weights(ADDRESS + file, transforms)
     members["DEFAULT"] = members[f"IMAGENET1K_V{len(files)}"]
     return WeightsEnum(name, members, module=__name__.rpartition(".")[0])  # type: ignore[call-arg]
 
 
-def _classification(*, crop_size: int, resize_size: int, interpolation: str) -> Any:
+def _classification(
+    *, crop_size: int, resize_size: int, interpolation: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Any:
     """Resize, crop the centre, scale to 0…1 and normalise, as the network was trained."""
     from flambeau.vision import transforms as t
 
@@ -93,7 +96,7 @@ def _classification(*, crop_size: int, resize_size: int, interpolation: str) -> 
         t.Resize(resize_size, interpolation=t.InterpolationMode(interpolation)),
         t.CenterCrop(crop_size),
         t.ToTensor(),
-        t.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        t.Normalize(mean=mean, std=std),
     ])
 
 
