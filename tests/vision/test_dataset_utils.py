@@ -137,6 +137,7 @@ def test_archives_of_all_kinds_are_unpacked(tmp_path):
         ("/tmp/flambeau_escaped.txt", b"x"),
         link("inside", "../../reference"),
         link("inside", "/etc/passwd"),
+        link("inside", "inside"),
         link("inside", "/etc/passwd", tarfile.LNKTYPE),
         link("device", "", tarfile.CHRTYPE),
     ],

@@ -178,7 +178,7 @@ def _tar_members(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 continue
             try:
                 stream = archive.extractfile(member)
-            except KeyError:
+            except (KeyError, RecursionError):  # a target that is not there, or links in a circle
                 stream = None
             if stream is None:
                 raise RuntimeError(

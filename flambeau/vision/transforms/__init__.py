@@ -4,8 +4,8 @@
 """
 
 from flambeau.vision.transforms import functional
-from flambeau.vision.transforms.augment import *  # noqa: F403
-from flambeau.vision.transforms.augment import __all__ as _augment
+from flambeau.vision.transforms.autoaugment import *  # noqa: F403
+from flambeau.vision.transforms.autoaugment import __all__ as _augment
 from flambeau.vision.transforms.colour import *  # noqa: F403
 from flambeau.vision.transforms.colour import __all__ as _colour
 from flambeau.vision.transforms.containers import *  # noqa: F403
