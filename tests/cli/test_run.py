@@ -158,3 +158,14 @@ def test_einops(tmp_path):
         assert x.grad.allclose(torch.full_like(x, 1 / 8))
     """))
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchsummary") is None, reason="torchsummary is not installed")
+def test_torchsummary(tmp_path):
+    result = run(script(tmp_path, """
+        import torchvision
+        from torchsummary import summary
+        summary(torchvision.models.squeezenet1_1(), (3, 64, 64), device="cpu")
+    """))
+    assert result.returncode == 0, result.stderr
+    assert "Total params: 1,235,496" in result.stdout and "[-1, 512, 3, 3]" in result.stdout
