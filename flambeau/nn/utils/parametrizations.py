@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from flambeau.autograd.modes import no_grad
@@ -14,15 +13,12 @@ from flambeau.nn.utils.spectral_norm import as_matrix, output_dim, unit
 from flambeau.nn.utils.weight_norm import norm_except_dim
 from flambeau.ops.creation import zeros_like
 from flambeau.ops.joining import cat
+from flambeau.ops.linalg import matrix_exp, solve
 from flambeau.ops.random import randn
 from flambeau.ops.ranges import eye
+from flambeau.ops.reflections import geqrf, householder_product
 
 __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
-
-
-def _linalg() -> Any:
-    """The decompositions, which only orthogonal matrices need."""
-    return importlib.import_module("flambeau.ops.linalg")
 
 
 def _tensor_of(module: Module, name: str) -> Tensor:
@@ -142,17 +138,17 @@ class _Orthogonal(Module):
             A = X.tril(diagonal=-1)
             tau = 2.0 / (1.0 + (A * A).sum(dim=-2))
             # The diagonal holds signs, which are not learned.
-            Q = _linalg().householder_product(A, tau) * X.diagonal(dim1=-2, dim2=-1).int().unsqueeze(-2)
+            Q = householder_product(A, tau) * X.diagonal(dim1=-2, dim2=-1).int().unsqueeze(-2)
         else:
             X = X.tril()
             if n != k:
                 X = cat([X, X.new_zeros(n, n - k).expand(*X.shape[:-2], -1, -1)], dim=-1)
             A = X - X.mH
             if self.orthogonal_map == "matrix_exp":
-                Q = _linalg().matrix_exp(A)
+                Q = matrix_exp(A)
             else:                                                       # Cayley: (I + A/2) (I - A/2)⁻¹
                 identity = eye(n, dtype=A.dtype, device=A.device)
-                Q = _linalg().solve(identity - A * 0.5, identity + A * 0.5)
+                Q = solve(identity - A * 0.5, identity + A * 0.5)
             if n != k:
                 Q = Q[..., :k]
         if hasattr(self, "base"):
@@ -173,7 +169,7 @@ class _Orthogonal(Module):
             if self.orthogonal_map != "householder":
                 raise NotImplementedError("It is not possible to assign to the matrix exponential or the Cayley "
                                           "parametrizations when use_trivialization=False.")
-            A, tau = _linalg().geqrf(Q)
+            A, tau = geqrf(Q)
             diagonal = A.diagonal(dim1=-2, dim2=-1)
             diagonal.copy_(diagonal.sign())
             diagonal[tau == 0.0] *= -1
@@ -197,8 +193,8 @@ def _is_orthogonal(Q: Tensor) -> bool:
 
 def _q_factor(A: Tensor) -> Tensor:
     """Q of A = QR with a positive diagonal of R."""
-    X, tau = _linalg().geqrf(A)
-    return _linalg().householder_product(X, tau) * X.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
+    X, tau = geqrf(A)
+    return householder_product(X, tau) * X.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
 
 
 def orthogonal(module: Module, name: str = "weight", orthogonal_map: str | None = None, *,
