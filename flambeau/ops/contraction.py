@@ -15,7 +15,7 @@ from flambeau.ops.reductions import sum as sum_
 from flambeau.ops.shape import _expand, _permute, diagonal, permute, reshape
 
 
-def tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Contract the last `dims` dimensions of `a` with the first of `b`, or the listed pairs of dimensions."""
     if isinstance(dims, Tensor):
         dims = dims.tolist()

@@ -158,3 +158,9 @@ def test_empty_and_batched():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_tensordot_writes_into_out():
+    A, B, out = torch.randn(2, 3), torch.randn(3, 4), torch.empty(2, 4)
+    assert torch.tensordot(A, B, dims=1, out=out) is out
+    assert torch.allclose(out, A @ B)
