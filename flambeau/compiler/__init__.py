@@ -1,0 +1,1 @@
+"""compile: a function of tensors as one native program."""

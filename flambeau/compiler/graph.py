@@ -1,0 +1,123 @@
+"""The graph of one captured call: values in order of computation, and what each reads.
+
+Memory is explicit. A `Value` is a whole block of memory at one moment (its strides say in which order the elements lie);
+a `Ref` is a window on it (any view: transposed, sliced, expanded), so that views cost nothing and need no nodes. A
+write in place makes a new value; `Graph.writes` says which outside memory must hold which value in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class Value:
+    """One block of memory at one moment: what a node computed, or what came from outside.
+
+    `shape` and `strides` (in elements) describe the whole block, without gaps: a permutation of contiguous order.
+    """
+
+    __slots__ = ("number", "shape", "strides", "dtype", "node", "source")
+
+    def __init__(self, number: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype):
+        self.number = number
+        self.shape = shape
+        self.strides = strides
+        self.dtype = dtype
+        self.node: Node | None = None
+        self.source: Any = None  # where a value without a node comes from: see capture.py
+
+    @property
+    def size(self) -> int:
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def whole(self) -> Ref:
+        """The window that shows everything in the value's own shape."""
+        return Ref(self, self.shape, self.strides, 0)
+
+    def __repr__(self) -> str:
+        return f"%{self.number}"
+
+
+@dataclass(frozen=True, eq=False)
+class Ref:
+    """A window on a value: shape, strides and offset in elements from the start of its block."""
+
+    value: Value
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for equal windows on one value."""
+        return (self.value.number, self.shape, self.strides, self.offset)
+
+    def is_whole(self) -> bool:
+        """Whether this is the value as it was made."""
+        return self.shape == self.value.shape and self.strides == self.value.strides and self.offset == 0
+
+
+Operand = Any  # a Ref, a Python number, or None
+
+
+class Node:
+    """One operation: `op` is its name in the registry, `attrs` its attributes, `inputs` its tensor parameters."""
+
+    __slots__ = ("op", "inputs", "attrs", "outputs", "line")
+
+    def __init__(self, op: str, inputs: list[Operand], attrs: dict[str, Any], outputs: list[Value | None], line: Any = None):
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.outputs = outputs
+        self.line = line  # (file, number) in the user's code
+        for value in outputs:
+            if value is not None:
+                value.node = self
+
+    @property
+    def refs(self) -> Iterator[Ref]:
+        """The windows it reads."""
+        return (operand for operand in self.inputs if isinstance(operand, Ref))
+
+
+@dataclass
+class Graph:
+    """Nodes in order. `inputs` come from outside at each call, `constants` are fixed arrays.
+
+    `writes` maps a value of outside memory to the value that its memory must hold after the call; `outputs` are
+    windows handed back to the caller.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    constants: dict[Value, np.ndarray] = field(default_factory=dict)
+    writes: dict[Value, Ref] = field(default_factory=dict)
+    outputs: list[Ref] = field(default_factory=list)
+    count: int = 0
+
+    def value(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> Value:
+        """A new value, not yet computed by any node."""
+        made = Value(self.count, tuple(shape), tuple(strides), np.dtype(dtype))
+        self.count += 1
+        return made
+
+    def __str__(self) -> str:
+        from flambeau.compiler.printing import text
+
+        return text(self)

@@ -1,0 +1,1 @@
+"""lower of the compiler."""
