@@ -109,6 +109,11 @@ _LAZY = (
     "compiler",
     "amp",
     "profiler",
+    "fx",
+    "types",
+    "accelerator",
+    "xpu",
+    "_C",
 )
 
 # Single names that are imported from their module when first used.

@@ -17,10 +17,12 @@ import urllib.request
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, BinaryIO
+from urllib.parse import urlparse  # noqa: F401  (part of PyTorch's torch.hub, and libraries import it from there)
 
 from flambeau.serialization import load as _load_file
 
 _CHUNK = 1 << 17
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")  # for libraries that ask for it by PyTorch's name
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # resnet18-f37072fd.pth
 _chosen: str | None = None
 

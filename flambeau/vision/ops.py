@@ -9,6 +9,7 @@ import flambeau.nn.functional as F
 from flambeau import nn
 
 __all__ = [
+    "FrozenBatchNorm2d",
     "StochasticDepth",
     "batched_nms",
     "box_area",
@@ -244,3 +245,26 @@ class StochasticDepth(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(p={self.p}, mode={self.mode})"
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation of (N, C, H, W) by fixed statistics, scale and shift, which are buffers: nothing learns."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        state_dict.pop(prefix + "num_batches_tracked", None)    # of the ordinary layer it is loaded from
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def forward(self, x):
+        """The normalised input, of the same shape."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.weight.shape[0]}, eps={self.eps})"

@@ -112,7 +112,7 @@ def test_missing_script_or_module(tmp_path):
 )
 def test_missing_name_raises_at_its_use(tmp_path, text, error):
     last = run(script(tmp_path, text)).stderr.splitlines()[-1]
-    assert last.startswith(error) and "docs/differences.md" in last
+    assert last.startswith(error) and "docs/running-pytorch-scripts.md" in last
 
 
 def test_nothing_is_aliased_unless_asked():
