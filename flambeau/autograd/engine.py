@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import dispatch
+from flambeau.core import dispatch, recording
+from flambeau.core.inplace import assign
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output, check_version, unpack_output
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.pointwise import add, real
 from flambeau.ops.reductions import sum_to_shape
@@ -124,7 +125,7 @@ def grad(
     keep = create_graph if retain_graph is None else retain_graph
     found = _walk(roots, grads, keep, create_graph, targets)
     if materialize_grads:
-        return tuple(wrap(np.zeros_like(t._array)) if g is None else g for t, g in zip(targets, found, strict=True))
+        return tuple(constant(np.zeros_like(t._array)) if g is None else g for t, g in zip(targets, found, strict=True))
     if not allow_unused and any(g is None for g in found):
         raise RuntimeError(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
@@ -171,7 +172,7 @@ def _root_grads(roots: Sequence[Any], given: Any, create_graph: bool) -> list[Te
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             if root._array.dtype.kind == "c":
                 raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {root.dtype}")
-            g = wrap(np.ones(root._array.shape, root._array.dtype))
+            g = constant(np.ones(root._array.shape, root._array.dtype))
         elif not isinstance(g, Tensor):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
         elif g._array.shape != root._array.shape:
@@ -383,7 +384,7 @@ def _arguments(rule: Any, node: Node, saved: Any, arrived: Any, needs: Any) -> l
 
 def _materialized(node: Node, arrived: Any) -> tuple[Any, ...]:
     return tuple(
-        wrap(np.zeros(shape, dtype)) if g is None and dtype.kind in "fcV" else g
+        constant(np.zeros(shape, dtype)) if g is None and dtype.kind in "fcV" else g
         for g, shape, dtype in zip(arrived, node.shape, node.dtype)
     )
 
@@ -406,10 +407,14 @@ def accumulate(leaf: Tensor, g: Tensor, create_graph: bool = False) -> None:
     hooks = leaf.__dict__.get("_backward_hooks")
     if hooks:
         g = _after_leaf_hooks(leaf, g)
+    if recording.recorder is not None:
+        recording.recorder.accumulating(leaf)
     if leaf._grad is None:
         leaf._grad = g if create_graph else _owned(g)
     elif create_graph or leaf._grad._requires_grad:
         leaf._grad = add(leaf._grad, g)
+    elif recording.recorder is not None:
+        assign(leaf._grad, add(leaf._grad, g))
     else:
         np.add(leaf._grad._array, g._array, out=leaf._grad._array)
         if leaf._grad._storage is not None:
@@ -439,7 +444,7 @@ def _owned(g: Tensor) -> Tensor:
             return g
         array = g._array
         return wrap(array)
-    return wrap(np.array(array, order="C"))
+    return wrap(recording.copied(np.array(array, order="C"), array))
 
 
 def release(node: Node) -> None:

@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 from flambeau.autograd.engine import backward as run_backward
+from flambeau.core import recording
 from flambeau.core.node import Node, Output, RemovableHandle
 from flambeau.core.tensor import Tensor
 
@@ -89,11 +90,15 @@ def get_grad(self: Tensor) -> Tensor | None:
             UserWarning,
             stacklevel=2,
         )
+    if recording.recorder is not None:
+        recording.recorder.grad_read(self)
     return self._grad
 
 
 def set_grad(self: Tensor, value: Any) -> None:
     """Checks that a gradient fits: RuntimeError for another shape or type."""
+    if recording.recorder is not None:
+        recording.recorder.grad_set(self)
     if value is None:
         self._grad = None
         return
@@ -116,6 +121,8 @@ def set_grad(self: Tensor, value: Any) -> None:
 
 def del_grad(self: Tensor) -> None:
     """`del t.grad` forgets the gradient."""
+    if recording.recorder is not None:
+        recording.recorder.grad_set(self)
     self._grad = None
 
 

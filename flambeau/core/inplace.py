@@ -13,6 +13,7 @@ import numpy as np
 
 from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.dtype import scalar_name
@@ -79,6 +80,8 @@ copy_slices.vjp(
 
 def bump(t: Tensor) -> None:
     """Count a write to the tensor's memory."""
+    if recording.recorder is not None:
+        recording.recorder.wrote(t)
     storage = t._storage
     if storage is None:
         storage = t._storage = Storage(t._array)
@@ -131,12 +134,14 @@ def assign(x: Tensor, result: Tensor, name: str = "") -> Tensor:
     target, values = x._array, result._array
     check_result(target, values, name)
     check_overlap(target)
-    recording = modes.grad and (x._requires_grad or result._requires_grad)
-    if recording:
+    recorded = modes.grad and (x._requires_grad or result._requires_grad)
+    if recorded:
         check_writable(x)
+    if recording.recorder is not None:
+        recording.recorder.assigned(x, result)
     target[...] = values
     bump(x)
-    if recording:
+    if recorded:
         adopt_history(x, result)
     return x
 
@@ -172,7 +177,7 @@ def refresh_views(base: Tensor, but: Tensor | None) -> None:
 
 def before(x: Tensor, copied: bool) -> Tensor:
     """`x` as it is before an in-place write: same history, own values if the derivative will read them."""
-    old = wrap(x._array.copy() if copied else x._array)
+    old = wrap(recording.copied(x._array.copy(), x._array) if copied else x._array)
     old._node, old._requires_grad, old._hidden = x._node, x._requires_grad, x._hidden
     if x._requires_grad and x._node is None:
         old._node = None
@@ -317,6 +322,8 @@ def write_out(result: Any, out: Any, name: str) -> Any:
         storage_of(out).repoint(out._array)
     target = plain(out)
     check_overlap(target)
+    if recording.recorder is not None:
+        recording.recorder.assigned(out, result)
     target[...] = values
     bump(out)
     return out

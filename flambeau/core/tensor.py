@@ -14,7 +14,7 @@ import numpy as np
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
-from flambeau.core import printing
+from flambeau.core import printing, recording
 from flambeau.core.modes import modes
 from flambeau.core.storage import Storage, TypedStorage, as_strided_array
 
@@ -300,12 +300,15 @@ class Tensor:
         self._array = plain(value)
         self._storage = storage_of(value)
         self._hidden = False
+        recording.changed(self)
 
     # ---- values ----------------------------------------------------------------------------
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
         array = self._array
+        if recording.recorder is not None:
+            recording.recorder.read(self)
         if array.size != 1:
             raise RuntimeError(f"a Tensor with {array.size} elements cannot be converted to Scalar")
         if type(array) is devices.MetaArray:
@@ -315,6 +318,7 @@ class Tensor:
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
         array = self._array
+        recording.read(self)
         if self.is_meta:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
         return (array.astype(np.float32) if array.dtype in dtypes.NARROW_FLOATS else array).tolist()
@@ -334,6 +338,7 @@ class Tensor:
         if self._array.dtype in dtypes.NARROW_FLOATS:
             raise TypeError(f"Got unsupported ScalarType {_scalar_type_name(self.dtype)}")
         storage_of(self)
+        recording.read(self)
         return plain(self)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
@@ -349,6 +354,7 @@ class Tensor:
     def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
         if self._requires_grad:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        recording.read(self)
         return plain(self).__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
@@ -365,8 +371,7 @@ class Tensor:
             if array.size == 0:
                 raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
-        if modes_of_reading is not None:
-            modes_of_reading(self)
+        recording.read(self)
         return bool(array.reshape(()))
 
     def __float__(self) -> float:
@@ -390,6 +395,7 @@ class Tensor:
     def __index__(self) -> int:
         if self._array.size != 1 or self._array.dtype.kind not in "iub":
             raise TypeError("only integer tensors of a single element can be converted to an index")
+        recording.read(self)
         return int(self._array.reshape(()))
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
@@ -464,10 +470,6 @@ class Tensor:
 # What the engine keeps in a tensor's __dict__.
 OWN_ATTRIBUTES = ("_backward_hooks", "_post_accumulate_grad_hooks", "_retains_grad")
 
-# Called with the tensor when Python reads its truth; set by a recorder that must know (compile).
-modes_of_reading: Any = None
-
-
 def wrap(array: Any) -> Tensor:
     """A new tensor without history that shows this array (made 0-d from a NumPy scalar)."""
     t = _new(Tensor)
@@ -479,6 +481,14 @@ def wrap(array: Any) -> Tensor:
     t._base = None
     t._hidden = False
     t._names = None
+    return t
+
+
+def constant(array: Any) -> Tensor:
+    """`wrap` for a new array whose values depend on no tensor's values, so that a recorder may keep them."""
+    t = wrap(array)
+    if recording.recorder is not None:
+        recording.recorder.constant(t._array)
     return t
 
 
@@ -523,7 +533,7 @@ def storage_of(t: Tensor) -> Storage:
 def plain(t: Tensor) -> np.ndarray:
     """The array of `t` in honest layout: a channels-last secret is converted to plain order first."""
     if t._hidden:
-        t._array = np.ascontiguousarray(t._array)
+        t._array = recording.copied(np.ascontiguousarray(t._array), t._array)
         t._hidden = False
         if t._storage is not None:
             t._storage.repoint(t._array)
@@ -615,6 +625,7 @@ def _scalar_type_name(d: dtypes.dtype) -> str:
 
 def tensor_text(t: Tensor, contents: str | None = None) -> str:
     """The printed form, as PyTorch prints it; `contents` stands in for the printed values."""
+    recording.read(t)
     node = t.grad_fn
     name = type(t).__name__
     return printing.tensor_text(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flambeau.autograd.modes import no_grad
+from flambeau.core import recording
 from flambeau.core.dtype import bfloat16, float16, float32, float64
 from flambeau.core.dtype import dtype as dtype_type
 from flambeau.core.tensor import Tensor
@@ -168,6 +169,7 @@ class Module(StateDictMixin):
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        recording.changed(self)
         attributes = self.__dict__
         parameters = attributes.get("_parameters")
         if isinstance(value, Parameter):
@@ -221,6 +223,7 @@ class Module(StateDictMixin):
         attributes["_non_persistent_buffers_set"].discard(name)
 
     def __delattr__(self, name: str) -> None:
+        recording.changed(self)
         for registry in (self._parameters, self._buffers, self._modules):
             if name in registry:
                 del registry[name]

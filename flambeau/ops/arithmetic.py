@@ -11,7 +11,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, check_overlap, inplace, inplace_of, scalar_name
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops import pointwise
 from flambeau.ops.comparison import ge, le, logical_and, logical_not
 from flambeau.ops.pointwise import where, zero_of
@@ -85,7 +85,7 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     is_complex = any(v.is_complex() if isinstance(v, Tensor) else isinstance(v, complex) for v in (input, exponent))
     wide = dtypes.complex128 if is_complex else dtypes.float64
     return pointwise.pow(
-        *(v.to(wide) if isinstance(v, Tensor) else wrap(np.array(v, wide.numpy)) for v in (input, exponent))
+        *(v.to(wide) if isinstance(v, Tensor) else constant(np.array(v, wide.numpy)) for v in (input, exponent))
     )
 
 
@@ -123,7 +123,7 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 def _bound(value: Any, input: Tensor) -> Tensor:
     return (
-        value if isinstance(value, Tensor) else wrap(np.array(value, dtypes.result_of([input._array], [value]).numpy))
+        value if isinstance(value, Tensor) else constant(np.array(value, dtypes.result_of([input._array], [value]).numpy))
     )
 
 

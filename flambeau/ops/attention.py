@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.dropout import dropout
 from flambeau.ops.sliding import shape_text
 
@@ -86,7 +86,7 @@ def repeated_heads(query: Tensor, other: Tensor) -> Tensor:
 
 def causal(rows: int, columns: int) -> Tensor:
     """True where a position may look: at itself and before."""
-    return wrap(np.tri(rows, columns, dtype=bool))
+    return constant(np.tri(rows, columns, dtype=bool))
 
 
 def masked(scores: Tensor, mask: Tensor) -> Tensor:

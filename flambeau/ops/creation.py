@@ -11,15 +11,16 @@ import numpy as np
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
+from flambeau.core import recording
 from flambeau.core.inplace import write_out
 from flambeau.core.storage import Storage, as_strided_array
-from flambeau.core.tensor import Tensor, legacy_new, wrap
+from flambeau.core.tensor import Tensor, constant, legacy_new, wrap
 from flambeau.ops.shape import as_sizes
 
 
 def finish(array: Any, device: Any = None, requires_grad: builtins.bool = False, names: Any = None) -> Tensor:
     """A new tensor of this array with the options every creation function takes."""
-    t = wrap(array)
+    t = constant(array)
     where = devices.check_device(device)
     if where is devices.META:
         t._array = devices.meta_array(t._array.shape, t._array.dtype)
@@ -35,7 +36,7 @@ def finish(array: Any, device: Any = None, requires_grad: builtins.bool = False,
 def delivered(name: str, array: Any, out: Any, device: Any, requires_grad: builtins.bool, names: Any = None) -> Tensor:
     """The tensor a creation function returns: written into `out` if there is one."""
     if out is not None:
-        return write_out(wrap(array), out, name)
+        return write_out(constant(array), out, name)
     return finish(array, device, requires_grad, names)
 
 
@@ -45,6 +46,7 @@ def infer_array(data: Any, dtype: dtypes.dtype | None) -> np.ndarray:
     ValueError for ragged sequences, TypeError for things that are not numbers.
     """
     if isinstance(data, Tensor):
+        recording.read(data)
         array = data._array.copy()
     elif isinstance(data, (np.ndarray, np.generic)):
         array = np.array(data)
@@ -144,6 +146,7 @@ def _first_stranger(data: Any) -> str:
 def _plain_values(data: Any) -> Any:
     """Nested sequences with one-element tensors replaced by their arrays."""
     if isinstance(data, Tensor):
+        recording.read(data)
         return data._array if data._array.ndim else data.item()
     if isinstance(data, (list, tuple)):
         if not data or (isinstance(data[0], (float, int)) and not isinstance(data[-1], Tensor)):

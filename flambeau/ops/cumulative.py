@@ -11,7 +11,7 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.modes import modes
 from flambeau.core.return_types import TYPES
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.indexing_kernels import HALF_WIDTH, at_least_1d, zeros
 from flambeau.ops.joining import cat
@@ -73,7 +73,7 @@ def _cumprod_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
         return _cumprod_vjp_products(grad, x, dim)
     met = np.cumsum(at_least_1d(is_zero), axis=dim).reshape(is_zero.shape)
     first = wrap(is_zero & (met == 1))
-    one = wrap(np.ones((), x._array.dtype))
+    one = constant(np.ones((), x._array.dtype))
     before = div(_backwards(_cumsum, mul(grad, out), dim), _masked_fill(x, wrap(is_zero), one))
     at_zero = _backwards(_cumsum, mul(grad, _cumprod(_masked_fill(x, first, one), dim=dim)), dim)
     return where(first, at_zero, _masked_fill(before, wrap(met > 0), zero_of(before)))
@@ -83,7 +83,7 @@ def _cumprod_vjp_products(grad: Tensor, x: Tensor, dim: int) -> Tensor:
     """The same from explicit products, so that it can be differentiated where x has zeros."""
     if x._array.ndim == 0:
         return grad
-    one = wrap(np.ones((), x._array.dtype))
+    one = constant(np.ones((), x._array.dtype))
     n = x._array.shape[dim]
     parts = []
     for k in range(n):
@@ -159,7 +159,7 @@ def _logcumsumexp_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
         top = np.where(np.isfinite(top), top, 0).astype(x._array.dtype)
         center = wrap(top if x._array.ndim else top.reshape(()))
         return mul(exp(sub(x, center)), _backwards(_cumsum, mul(grad, exp(sub(center, out))), dim))
-    lowest = wrap(np.array(-np.inf, grad._array.dtype))
+    lowest = constant(np.array(-np.inf, grad._array.dtype))
 
     def part(sign: Tensor) -> Tensor:
         logs = where(sign > 0, log(sign), lowest)

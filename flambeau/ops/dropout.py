@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import random_distributions as distributions
+from flambeau.core import recording
 from flambeau.core.inplace import scalar_name
 from flambeau.core.random import default_generator
 from flambeau.core.tensor import Tensor, wrap
@@ -66,6 +67,8 @@ def _noise(input: Tensor, p: float, feature: builtins.bool, scale: Any) -> np.nd
     write_draws(wrap(noise), lambda shape, dtype, contiguous: distributions.bernoulli(default_generator, shape, 1 - p))
     if scale is not None:
         noise *= noise.dtype.type(scale)
+    if recording.recorder is not None:
+        recording.recorder.drawn(noise, "bernoulli", default_generator, p=1 - p, scale=scale)
     return noise
 
 

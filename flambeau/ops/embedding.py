@@ -9,6 +9,8 @@ import numpy as np
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, scalar_name
 from flambeau.core.tensor import Tensor, plain, wrap
+from flambeau.ops.casting import to_dtype
+from flambeau.ops.comparison import ne
 from flambeau.ops.pointwise import mul
 
 __all__ = ["embedding", "embedding_bag", "embedding_renorm_", "one_hot"]
@@ -83,10 +85,12 @@ def embedding(
     _check_indices(input, rows, "embedding")
     if max_norm is not None:
         embedding_renorm_(weight, input, max_norm, norm_type)
-    factors = _gradient_factors(input._array, padding_idx, scale_grad_by_freq, weight._array.dtype)
     found = _embedding(weight, input)
-    if factors is None or not found._requires_grad:
+    if not found._requires_grad or (padding_idx is None and not scale_grad_by_freq):
         return found
+    if not scale_grad_by_freq:
+        return _scale_gradient(found, to_dtype(ne(input, padding_idx), weight._array.dtype).unsqueeze(-1))
+    factors = _gradient_factors(input._array, padding_idx, weight._array.dtype)
     return _scale_gradient(found, wrap(factors[..., None]))
 
 
@@ -111,14 +115,10 @@ def _check_indices(input: Tensor, rows: int, name: str) -> None:
         raise IndexError(f"index out of range in self: {wrong} in a table of {rows} rows")
 
 
-def _gradient_factors(indices: Any, padding_idx: int | None, by_frequency: bool, dtype: Any) -> Any:
-    """What to multiply the gradient of each looked-up row with; None for nothing."""
-    if padding_idx is None and not by_frequency:
-        return None
-    factors = np.ones(indices.shape, dtype)
-    if by_frequency:
-        _, inverse, counts = np.unique(indices, return_inverse=True, return_counts=True)
-        factors = (1 / counts[inverse.reshape(indices.shape)]).astype(dtype)
+def _gradient_factors(indices: Any, padding_idx: int | None, dtype: Any) -> Any:
+    """What to multiply the gradient of each looked-up row with, so that frequent rows do not move more."""
+    _, inverse, counts = np.unique(indices, return_inverse=True, return_counts=True)
+    factors = (1 / counts[inverse.reshape(indices.shape)]).astype(dtype)
     if padding_idx is not None:
         factors[indices == padding_idx] = 0
     return factors

@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name, write_out
-from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, dim_of_name, wrap, wrap_dim
 from flambeau.ops import pointwise
 from flambeau.ops.arithmetic import _lerp
 from flambeau.ops.comparison import eq, isnan, logical_and, logical_or
@@ -363,7 +363,7 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
     if not isinstance(q, Tensor):
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q}")
-        q = wrap(np.array(q, input._array.dtype))
+        q = constant(np.array(q, input._array.dtype))
     if q._array.ndim > 1:
         raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
     if q._array.dtype != input._array.dtype:

@@ -14,7 +14,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, check_overlap, scalar_name, write_region
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, plain, wrap
+from flambeau.core.tensor import Tensor, constant, plain, wrap
 from flambeau.ops.creation import infer_array
 from flambeau.ops.indexing_kernels import add_at, both, dimension_error, indexed_shape, over, writer
 from flambeau.ops.masking import masked_fill_
@@ -182,7 +182,7 @@ def resolve(x: Tensor, index: Any) -> tuple[tuple[Any, ...], list[tuple[int, Ten
             source += missing
         elif isinstance(item, bool):
             key.append(None)
-            advanced.append((dim, wrap(np.zeros(1 if item else 0, np.int64))))
+            advanced.append((dim, constant(np.zeros(1 if item else 0, np.int64))))
             dim += 1
             op = _insert
         else:
@@ -377,7 +377,7 @@ def _index_put(x: Any, values: Any, *indices: Any, dims: tuple[int, ...], accumu
 def _index_put_vjp(grad: Tensor, rest: Any, dims: tuple[int, ...], accumulate: bool, needs: Any) -> Any:
     old = None
     if needs[0]:
-        zero = wrap(np.zeros((), grad._array.dtype))
+        zero = constant(np.zeros((), grad._array.dtype))
         old = grad if accumulate else _index_put(grad, zero, *rest, dims=dims, accumulate=False)
     new = _index(grad, *rest, dims=dims) if needs[1] else None
     return (old, new, *[None] * len(rest))
@@ -423,7 +423,7 @@ def _copy_over(x: Any, values: Any) -> None:
     x[...] = values
 
 
-_copy_over.vjp(x=lambda grad: wrap(np.zeros_like(grad._array)), values=lambda grad: grad)
+_copy_over.vjp(x=lambda grad: constant(np.zeros_like(grad._array)), values=lambda grad: grad)
 
 index_put, index_put_ = both("index_put", _index_put_form)
 
@@ -453,7 +453,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     trivial = all(k is Ellipsis or k == _ALL for k in key)
     view = self if trivial and advanced else _alias(self) if op is None else op(self, key=key)
     if not isinstance(value, Tensor):
-        value = wrap(_number_for(self, value))
+        value = constant(_number_for(self, value))
     if not advanced:
         copy_(view, _without_leading_ones(value, view._array.ndim))
     elif len(advanced) == 1 and advanced[0][1]._array.dtype.kind == "b" and value._array.ndim == 0:

@@ -10,7 +10,7 @@ import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.shape import _expand, _rejoin, _restack, reshape
 
@@ -185,7 +185,7 @@ def block_diag(*tensors: Tensor) -> Tensor:
     """A matrix with the given matrices (vectors as rows, numbers as 1×1) along its diagonal."""
     found = _tensors("block_diag", tensors)
     if not found:
-        return wrap(np.zeros((1, 0), dtypes.default_dtype().numpy))
+        return constant(np.zeros((1, 0), dtypes.default_dtype().numpy))
     for position, t in enumerate(found):
         if t._array.ndim > 2:
             raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Input {position} has "
@@ -246,7 +246,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     if r < 0:
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     if r == 0:
-        return wrap(np.empty(0, input._array.dtype))
+        return constant(np.empty(0, input._array.dtype))
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     positions = np.array(list(choose(range(input._array.size), r)), np.int64).reshape(-1, r)
     return input[wrap(positions)]

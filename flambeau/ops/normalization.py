@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
-from flambeau.core.inplace import bump
+from flambeau.core.inplace import assign, bump
 from flambeau.core.tensor import Tensor, plain
+from flambeau.ops.casting import to_dtype
 from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.padding import pad
+from flambeau.ops.pointwise import add, mul
 from flambeau.ops.pooling import avg_pool2d, avg_pool3d
 from flambeau.ops.sliding import Sizes, hide, shape_text
 
@@ -297,15 +300,20 @@ def check_channels(op: str, input: Any, **per_channel: Any) -> int:
 
 
 def move_statistics(
-    running_mean: Any, running_var: Any, mean: np.ndarray, var: np.ndarray, count: int, momentum: float
+    running_mean: Any, running_var: Any, mean: Tensor, var: Tensor, count: int, momentum: float
 ) -> None:
     """Move running statistics towards those of a batch; the variance is recorded unbiased."""
-    for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
-        if running is not None:
-            target = plain(running)
-            target *= target.dtype.type(1 - momentum)
-            target += (momentum * value).astype(target.dtype, copy=False)
-            bump(running)
+    for running, values, factor in ((running_mean, mean, 1), (running_var, var, count / max(count - 1, 1))):
+        if running is None:
+            continue
+        if dispatch.interceptor is not None:  # whoever listens hears it as ops
+            step = mul(mul(values.detach(), factor), momentum)
+            assign(running, add(mul(running.detach(), 1 - momentum), to_dtype(step, running._array.dtype)))
+            continue
+        target = plain(running)
+        target *= target.dtype.type(1 - momentum)
+        target += (momentum * (values._array * factor)).astype(target.dtype, copy=False)
+        bump(running)
 
 
 def fixed_norm(input: Tensor, running_mean: Tensor, running_var: Tensor, weight: Any, bias: Any, eps: float) -> Tensor:
@@ -363,7 +371,7 @@ def batch_norm(
     axes = (0, *range(2, x.ndim))
     out, mean, var = native_batch_norm(input, weight, bias, axes=axes, eps=eps)
     if running_mean is not None or running_var is not None:
-        move_statistics(running_mean, running_var, mean._array.reshape(-1), var._array.reshape(-1), count, momentum)
+        move_statistics(running_mean, running_var, mean.reshape(-1), var.reshape(-1), count, momentum)
     return hide(out, input)
 
 
@@ -395,7 +403,7 @@ def instance_norm(
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     out, mean, var = native_instance_norm(input, weight, bias, axes=tuple(range(2, x.ndim)), eps=eps)
     if running_mean is not None or running_var is not None:
-        over_samples = [s._array.reshape(x.shape[:2]).mean(0) for s in (mean, var)]
+        over_samples = [s.detach().reshape(x.shape[:2]).mean(0) for s in (mean, var)]
         move_statistics(running_mean, running_var, *over_samples, count, momentum)
     return hide(out, input)
 

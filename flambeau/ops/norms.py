@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import write_out
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops import pointwise
 from flambeau.ops.comparison import eq
 from flambeau.ops.decompositions import svdvals
@@ -229,5 +229,5 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     others = tuple(d for d in range(input._array.ndim) if d != dim)
     size = vector_norm(input, p, others, True)
-    factor = where(size > maxnorm, div(maxnorm, size + 1e-7), wrap(np.ones((), size._array.dtype)))
+    factor = where(size > maxnorm, div(maxnorm, size + 1e-7), constant(np.ones((), size._array.dtype)))
     return mul(input, factor)

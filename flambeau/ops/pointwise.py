@@ -13,7 +13,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.modes import modes
 from flambeau.core.operands import broadcast_error
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.native import accelerated, large, onednn
 
 # NumPy warns where PyTorch silently returns inf or nan.
@@ -48,7 +48,7 @@ real.vjp(x=lambda grad: grad)
 
 def constant_grad(grad: Tensor) -> Tensor:
     """The derivative of a step function: zero."""
-    return wrap(np.zeros(grad._array.shape, grad._array.dtype))
+    return constant(np.zeros(grad._array.shape, grad._array.dtype))
 
 
 # ---- arithmetic --------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ sgn.vjp(x=_sgn_vjp)
 
 def ones_like_of(x: Tensor) -> Tensor:
     """1 + 0 * x without history: for denominators that must not be zero."""
-    return wrap(np.ones(x._array.shape, x._array.dtype))
+    return constant(np.ones(x._array.shape, x._array.dtype))
 
 
 # ---- exponentials and logarithms -----------------------------------------------------------------
@@ -517,7 +517,7 @@ where_arrays.vjp(
 
 def zero_of(x: Tensor) -> Tensor:
     """A 0-d zero of the same type."""
-    return wrap(np.zeros((), x._array.dtype))
+    return constant(np.zeros((), x._array.dtype))
 
 
 def where(condition: Tensor, x: Any, y: Any) -> Tensor:
@@ -525,8 +525,8 @@ def where(condition: Tensor, x: Any, y: Any) -> Tensor:
     arrays = [v._array for v in (x, y) if isinstance(v, Tensor)]
     numbers = [v for v in (x, y) if not isinstance(v, Tensor)]
     common = dtypes.result_of(arrays, numbers).numpy
-    x = x if isinstance(x, Tensor) else wrap(np.array(x, common))
-    y = y if isinstance(y, Tensor) else wrap(np.array(y, common))
+    x = x if isinstance(x, Tensor) else constant(np.array(x, common))
+    y = y if isinstance(y, Tensor) else constant(np.array(y, common))
     if x._array.dtype != common:
         x = _cast(x, dtype=common)
     if y._array.dtype != common:

@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, dim_of_name, wrap_dim
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.comparison import eq, ne
 from flambeau.ops.pointwise import conj, div, mul, sub, where, zero_of
@@ -173,7 +173,7 @@ def _prod_vjp(grad: Tensor, x: Tensor, dim: int | None, keepdim: bool) -> Any:
 def _others(x: Tensor, dim: int) -> Tensor:
     """For each element the product of all others along `dim`, right with any number of zeros."""
     n = x._array.shape[dim]
-    ones = wrap(np.ones(tuple(1 if d == dim else s for d, s in enumerate(x._array.shape)), x._array.dtype))
+    ones = constant(np.ones(tuple(1 if d == dim else s for d, s in enumerate(x._array.shape)), x._array.dtype))
     before, after = [ones], [ones]
     for i in range(n - 1):
         before.append(mul(before[-1], _slice(x, dim=dim, start=i, stop=i + 1, step=1)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.comparison import eq, isnan
 from flambeau.ops.pointwise import add, div, exp, log, log1p, mul, neg, sub, where, zero_of
 
@@ -346,7 +346,7 @@ def _xlogy(x: Any, y: Any) -> Any:
 
 def _xlogy_x(grad: Any, x: Any, y: Any) -> Any:
     if not isinstance(y, Tensor):
-        y = wrap(np.asarray(y, x._array.dtype))
+        y = constant(np.asarray(y, x._array.dtype))
     return mul(grad, where((eq(x, 0) & (y <= 0)) if isinstance(x, Tensor) else isnan(y) & False, zero_of(grad), log(y)))
 
 
@@ -371,7 +371,7 @@ def _xlog1py(x: Any, y: Any) -> Any:
 
 def _xlog1py_x(grad: Any, x: Any, y: Any) -> Any:
     if not isinstance(y, Tensor):
-        y = wrap(np.asarray(y, x._array.dtype))
+        y = constant(np.asarray(y, x._array.dtype))
     return mul(grad, where(eq(x, 0) & (y <= -1), zero_of(grad), log1p(y)))
 
 
@@ -389,7 +389,7 @@ def _logit(x: Any, *, eps: float | None) -> Any:
 def _logit_vjp(grad: Tensor, x: Tensor, eps: float | None) -> Any:
     slope = div(grad, mul(x, sub(1, x)))
     if eps is None:
-        return where((x < 0) | (x > 1), wrap(np.array(np.nan, grad._array.dtype)), slope)
+        return where((x < 0) | (x > 1), constant(np.array(np.nan, grad._array.dtype)), slope)
     return where((x < eps) | (x > 1 - eps), zero_of(grad), slope)
 
 
@@ -405,7 +405,7 @@ def entr(x: Any) -> Any:
     return np.where(np.isnan(x), x, value).astype(x.dtype)
 
 
-entr.vjp(x=lambda grad, x: mul(grad, where(x >= 0, sub(neg(log(x)), 1), wrap(np.array(np.nan, x._array.dtype)))))
+entr.vjp(x=lambda grad, x: mul(grad, where(x >= 0, sub(neg(log(x)), 1), constant(np.array(np.nan, x._array.dtype)))))
 
 
 @primitive("sinc", elementwise=True, float_op=True)

@@ -11,7 +11,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, bump, check_overlap, check_writable
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, plain, wrap
+from flambeau.core.tensor import Tensor, constant, plain, wrap
 from flambeau.ops.pointwise import cast_array
 from flambeau.ops.shape import expand
 
@@ -24,7 +24,7 @@ def _copied(x: Any, source: Any) -> Any:
     return out
 
 
-_copied.vjp(x=lambda grad: wrap(np.zeros(grad._array.shape, grad._array.dtype)), source=lambda grad: grad)
+_copied.vjp(x=lambda grad: constant(np.zeros(grad._array.shape, grad._array.dtype)), source=lambda grad: grad)
 
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
@@ -84,7 +84,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     if recording:
         check_writable(self)
     if recording or dispatch.interceptor is not None:
-        return copy_(self, wrap(np.array(value)))
+        return copy_(self, constant(np.array(value)))
     array[...] = value if array.dtype.kind != "i" or not isinstance(value, float) else int(value)
     bump(self)
     return self
@@ -103,4 +103,4 @@ def fill(input: Tensor, value: Any) -> Tensor:
                 f"fill only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."
             )
         return _copied(input, expand(value, input._array.shape))
-    return _copied(input, expand(wrap(np.array(value)), input._array.shape))
+    return _copied(input, expand(constant(np.array(value)), input._array.shape))

@@ -6,7 +6,16 @@ from typing import Any
 
 from flambeau.core.tensor import Tensor
 from flambeau.ops.creation import zeros_like
-from flambeau.optim.optimizer import Algorithm, ParamsT, advance, check_lr, check_not_negative, counter, number
+from flambeau.optim.optimizer import (
+    Algorithm,
+    ParamsT,
+    advance,
+    check_lr,
+    check_not_negative,
+    counter,
+    number,
+    value_of,
+)
 
 __all__ = ["ASGD"]
 
@@ -59,7 +68,7 @@ class ASGD(Algorithm):
         weight_decay = group["weight_decay"]
         for param, grad, state in self.slots(group):
             t = advance(state["step"])
-            eta, mu, average = state["eta"].item(), state["mu"].item(), state["ax"]
+            eta, mu, average = value_of(state["eta"]), value_of(state["mu"]), state["ax"]
             if weight_decay != 0:
                 grad = grad.add(param, alpha=weight_decay)
             param.mul_(1 - lambd * eta).add_(grad, alpha=-eta)

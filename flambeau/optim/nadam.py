@@ -16,6 +16,7 @@ from flambeau.optim.optimizer import (
     counter,
     number,
     sqrt_plus,
+    value_of,
 )
 
 __all__ = ["NAdam"]
@@ -89,7 +90,7 @@ class NAdam(Algorithm):
                     grad = grad.add(param, alpha=weight_decay)
             mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
             mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
-            mu_product = state["mu_product"].mul_(mu).item()
+            mu_product = value_of(state["mu_product"].mul_(mu))
             m.lerp_(grad, 1 - beta1)
             v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
             denominator = sqrt_plus(v / (1 - beta2**t), eps)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from flambeau.autograd.modes import enable_grad, set_grad_enabled
+from flambeau.core import recording
 from flambeau.core.dtype import default_dtype, float32, float64
 from flambeau.core.tensor import Tensor
 from flambeau.nn.hooks import RemovableHandle
@@ -165,6 +166,7 @@ class Optimizer:
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {option}")
             param_group.setdefault(option, default)
         self._check_against_groups(param_group)
+        recording.changed(self)
         self.param_groups.append(param_group)
 
     def _check_against_groups(self, param_group: dict[str, Any]) -> None:
@@ -287,6 +289,7 @@ class Optimizer:
         return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        recording.changed(self)
         self.__dict__.update(state)
         self._add_hook_tables()
         for group in self.param_groups:
@@ -325,7 +328,7 @@ class Algorithm(Optimizer):
                 loss = closure()
         with set_grad_enabled(self.defaults.get("differentiable", False)):
             for group in self.param_groups:
-                self.update(group)
+                self.update(group if recording.recorder is None else recording.recorder.options(self, group))
         return loss
 
     def update(self, group: dict[str, Any]) -> None:
@@ -371,12 +374,17 @@ def counter(value: float) -> Tensor:
 
 def advance(step: Tensor) -> float:
     """Count one step more; the number of the step, from 1."""
-    return step.add_(1).item()
+    return value_of(step.add_(1))
+
+
+def value_of(t: Tensor) -> float:
+    """The number a 0-d tensor holds; while a step is recorded, one that stands for what it will hold."""
+    return t.item() if recording.recorder is None else recording.recorder.number(t)
 
 
 def number(option: Any) -> float:
     """The value of an option that may be a tensor of one element."""
-    return option.item() if isinstance(option, Tensor) else option
+    return value_of(option) if isinstance(option, Tensor) else option
 
 
 def sqrt_plus(x: Tensor, eps: float) -> Tensor:
