@@ -1,6 +1,6 @@
 """NumPy dtypes as LLVM types: in registers, in memory, as constants; loads and stores; intrinsics.
 
-A bool is one bit in registers and one byte in memory. bfloat16, which llvmlite has no type for, lies in registers as the
+A bool is one bit in registers and one byte in memory. bfloat16, for which llvmlite has no type, lies in registers as the
 16 bits of memory. `lanes` is the width of a vector; 1 means a plain scalar.
 """
 
