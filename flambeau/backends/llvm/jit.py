@@ -1,7 +1,7 @@
 """From LLVM IR to machine code in memory: the one place that owns llvmlite's code generator.
 
-`compile_module` makes an object file (bytes, which can be kept on disk), `load_object` puts one into memory as a `Code`,
-whose functions live as long as it does. Both may be called from any thread.
+`compile_module` makes an object file (bytes, which can be kept on disk), `load_object` puts one into memory as a
+`Code`, whose functions live as long as it does. Both may be called from any thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """NumPy dtypes as LLVM types: in registers, in memory, as constants; loads and stores; intrinsics.
 
-A bool is one bit in registers and one byte in memory. bfloat16, for which llvmlite has no type, lies in registers as the
-16 bits of memory. `lanes` is the width of a vector; 1 means a plain scalar.
+A bool is one bit in registers and one byte in memory. bfloat16, for which llvmlite has no type, lies in registers as
+the 16 bits of memory. `lanes` is the width of a vector; 1 means a plain scalar.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def broadcast_value(builder: Any, value: Any, lanes: int) -> Any:
         return value
     vector = ir.VectorType(value.type, lanes)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(i32, 0))
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), splat(i32, 0, lanes))
+    return builder.shuffle_vector(
+        first, ir.Constant(vector, ir.Undefined), ir.Constant(vector_of(i32, lanes), [0] * lanes)
+    )
 
 
 def freeze(builder: Any, value: Any) -> Any:
@@ -127,6 +129,14 @@ def freeze(builder: Any, value: Any) -> Any:
     instruction = Instruction(builder.block, value.type, "freeze", [value])
     builder._insert(instruction)
     return instruction
+
+
+def stack_room(builder: Any, element: Any, count: int = 1) -> Any:
+    """The address of room for some values of an LLVM type on the stack, made once per call of the function."""
+    with builder.goto_entry_block():
+        made = builder.alloca(element, count)
+    made.type = pointer  # llvmlite gives it a typed pointer, which mixes badly with the others
+    return made
 
 
 def declared(module: Any, name: str, result: Any, parameters: Any) -> Any:
