@@ -20,7 +20,10 @@ def explain(name: str, opening: str = "") -> str:
 
 
 class MissingModule(ModuleType):
-    """Stands for a module of PyTorch that flambeau lacks; any use of it raises AttributeError."""
+    """Stands for a module of PyTorch that flambeau lacks; any use of it raises AttributeError.
+
+    `from torch.onnx import export` may mean a module, too, and brings one of these; calling it raises.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name, f"{name} is not in flambeau; {PAGE} lists what is missing.")
@@ -28,6 +31,9 @@ class MissingModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(explain(f"{self.__name__}.{name}"))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(explain(self.__name__))
 
 
 class _MissingClass(type):

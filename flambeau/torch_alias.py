@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from flambeau import version
 from flambeau.absent import MissingModule, explain
 from flambeau.torch_version import RELEASE, RELEASE_OF_VISION, pose
 
@@ -64,7 +65,7 @@ class TorchFinder(importlib.metadata.DistributionFinder, importlib.abc.Loader):
                 raise ModuleNotFoundError(explain(spec.name, "No module named "), name=spec.name) from None
         spec.loader_state = module.__spec__  # the import system is about to overwrite it
         _explain_missing_names(module, spec.name)
-        if spec.name in RELEASES:
+        if spec.name in PACKAGES:   # packages look at it to choose what to call
             module.__version__ = pose(RELEASES[spec.name])
         return module
 
@@ -77,9 +78,9 @@ class TorchFinder(importlib.metadata.DistributionFinder, importlib.abc.Loader):
     def find_distributions(self, context: Any = None) -> Iterator[importlib.metadata.Distribution]:
         """What `importlib.metadata.version("torch")` asks for: PyTorch's release, and who stands in for it."""
         wanted = getattr(context, "name", None)
-        for name, release in RELEASES.items():
+        for name in PACKAGES:
             if wanted is None or wanted.lower() == name:
-                yield _Distribution(name, pose(release))
+                yield _Distribution(name, pose(RELEASES[name]))
 
 
 class _Distribution(importlib.metadata.Distribution):
@@ -112,6 +113,7 @@ def as_torch() -> None:
             )
     if not any(isinstance(finder, TorchFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, TorchFinder())
+        version.__version__ = pose(RELEASE)
         _tell_workers()
 
 
@@ -147,8 +149,13 @@ def _twin(fullname: str) -> str | None:
 
 
 def _is_optional(fullname: str) -> bool:
-    """Whether PyTorch has such a module or one around it that scripts may import in vain."""
+    """Whether PyTorch has such a module, or one around it that scripts may import parts of in vain.
+
+    A name with capitals is no module but a class: importing it is an ImportError, so that packages look elsewhere.
+    """
     parts = fullname.split(".")
+    if not parts[-1].islower():
+        return False
     return any(".".join(parts[:count]) in OPTIONAL for count in range(2, len(parts) + 1))
 
 

@@ -60,6 +60,10 @@ class Storage:
         self.owner = owner
         self._bytes = None
 
+    def __sizeof__(self) -> int:
+        """With the elements, as PyTorch counts."""
+        return object.__sizeof__(self) + self.nbytes()
+
     def nbytes(self) -> int:
         """Size in bytes."""
         return self.bytes.size
@@ -164,6 +168,9 @@ class TypedStorage:
         return self._untyped.nbytes() // self.dtype.itemsize
 
     size = __len__
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self.nbytes()
 
     def nbytes(self) -> int:
         return self._untyped.nbytes()
