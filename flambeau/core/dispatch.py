@@ -15,7 +15,7 @@ import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import MetaArray, as_meta
-from flambeau.core.modes import modes
+from flambeau.core.modes import modes, silent
 from flambeau.core.node import Node, Output, next_number, save_output
 from flambeau.core.op import Op, Rule
 from flambeau.core.operands import broadcast_error, operand_error, promoted
@@ -101,15 +101,10 @@ def _vjp_setter(op: Op) -> Any:
             if op.prepare is not None:
                 raise TypeError(f"{op.name}: elementwise ops without attributes take one derivative per input")
             op.joint = Rule(op, joint)
-            rules = [op.joint]
         else:
             for parameter, function in per_input.items():
                 op.rules[op.parameters.index(parameter)] = Rule(op, function)
-            rules = [rule for rule in op.rules if rule is not None]
-        wanted = set().union(*(rule.outputs for rule in rules))
-        op.saves_out = ("all",) if "all" in wanted else tuple(sorted(wanted))
-        op.reads_input = any(rule.inputs for rule in rules)
-        op.wants_shapes = any(("shapes", None) in rule.plan for rule in rules)
+        op.declared()
         if op.prepare is not None:
             op.prepare()
         return joint
@@ -164,6 +159,7 @@ class intercept:
 
 def _unary(op: Op) -> Any:
     run, float_op = op.kernel, op.float_op
+    backends, recorded = op.backends, op.no_gradient is None
 
     def prepare() -> None:
         """Nothing to read ahead: the only rule is at hand."""
@@ -171,114 +167,115 @@ def _unary(op: Op) -> Any:
     op.prepare = prepare
 
     def call(input: Any) -> Tensor:
-        x = input
         if interceptor is not None:
-            return interceptor(op, (x,), {})
+            return interceptor(op, (input,), {})
         try:
-            array = x._array
+            array = input._array
         except AttributeError:
-            raise operand_error(op, 0, x) from None
+            raise operand_error(op, 0, input) from None
         if float_op and array.dtype not in FLOATS and array.dtype.kind in "biu":
             array = array.astype(dtypes.default_dtype().numpy)
-        out = op.run(array) if op.backends else run(array)
+        out = op.run(array) if backends else run(array)
         t = _new(Tensor)
-        t._array = out if type(out) is ndarray else np.asanyarray(out)
-        t._storage = t._node = t._grad = t._base = t._names = None
-        t._hidden = t._requires_grad = False
-        if x._hidden and not t._array.flags.c_contiguous:
-            t._hidden = True
-        if x._requires_grad and modes.grad and op.no_gradient is None:
+        t._array = out = out if type(out) is ndarray else np.asanyarray(out)
+        t._storage = t._grad = t._base = t._names = None
+        t._hidden = input._hidden and not out.flags.c_contiguous
+        if recorded and input._requires_grad and (not silent or modes.grad):
             node = _new(Node)
             node.op = op
-            node.edges = (x._node or x,)
+            node.edges = (input._node or input,)
             node.attrs = node.saved_out = None
             node.number = next_number()
-            node.shape = t._array.shape
-            node.dtype = t._array.dtype
+            node.shape = out.shape
+            node.dtype = out.dtype
             t._requires_grad = True
             t._node = node
             rule: Any = op.rules[0]
             if rule.inputs:
-                node.saved = (x,)
-                if x._storage is not None:
-                    node.versions = (x._storage.version,)
+                node.saved = (input,)
+                if input._storage is not None:
+                    node.versions = (input._storage.version,)
             else:
                 node.saved = ()
             if rule.outputs:
                 node.saved_out = save_output(t)
+        else:
+            t._requires_grad = False
+            t._node = None
         return t
 
     return call
 
 
 def _binary(op: Op) -> Any:
-    run, float_op = op.kernel, op.float_op
+    run, float_op, recorded = op.kernel, op.float_op, op.no_gradient is None
 
     def call(input: Any, other: Any) -> Tensor:
-        x, y = input, other
         if interceptor is not None:
-            return interceptor(op, (x, y), {})
-        x_needs = y_needs = hidden = False
-        kind = type(y)
+            return interceptor(op, (input, other), {})
+        kind = type(other)
         if kind is float or kind is int:
-            a, b = getattr(x, "_array", None), y
+            a, b = getattr(input, "_array", None), other
             if a is None or a.dtype not in FLOATS:
-                a, b = promoted(op, (x, y))
-            if isinstance(x, Tensor):
-                x_needs, hidden = x._requires_grad, x._hidden
+                a, b = promoted(op, (input, other))
+            y_needs = False
+            x_needs, hidden = (input._requires_grad, input._hidden) if isinstance(input, Tensor) else (False, False)
         else:
             try:
-                a, b = x._array, y._array
-                x_needs, y_needs = x._requires_grad, y._requires_grad
+                a, b = input._array, other._array
+                x_needs, y_needs = input._requires_grad, other._requires_grad
                 if a.dtype is not b.dtype or (float_op and a.dtype not in FLOATS):
-                    a, b = promoted(op, (x, y))
-                hidden = x._hidden or y._hidden
+                    a, b = promoted(op, (input, other))
+                hidden = input._hidden or other._hidden
             except AttributeError:
-                a, b = promoted(op, (x, y))
-                if isinstance(x, Tensor):
-                    x_needs, hidden = x._requires_grad, x._hidden
-                if isinstance(y, Tensor):
-                    y_needs, hidden = y._requires_grad, hidden or y._hidden
+                a, b = promoted(op, (input, other))
+                x_needs = y_needs = hidden = False
+                if isinstance(input, Tensor):
+                    x_needs, hidden = input._requires_grad, input._hidden
+                if isinstance(other, Tensor):
+                    y_needs, hidden = other._requires_grad, hidden or other._hidden
         try:
             out = run(a, b)
         except ValueError as error:
             raise broadcast_error(op, (a, b), error) from None
         t = _new(Tensor)
-        t._array = out if type(out) is ndarray else np.asanyarray(out)
-        t._storage = t._node = t._grad = t._base = t._names = None
-        t._hidden = t._requires_grad = False
-        if hidden and not t._array.flags.c_contiguous:
-            t._hidden = True
-        if (x_needs or y_needs) and modes.grad and op.no_gradient is None:
+        t._array = out = out if type(out) is ndarray else np.asanyarray(out)
+        t._storage = t._grad = t._base = t._names = None
+        t._hidden = hidden and not out.flags.c_contiguous
+        if recorded and (x_needs or y_needs) and (not silent or modes.grad):
             node = _new(Node)
             node.op = op
-            node.edges = ((x._node or x) if x_needs else None, (y._node or y) if y_needs else None)
+            node.edges = ((input._node or input) if x_needs else None, (other._node or other) if y_needs else None)
             node.attrs = node.saved_out = None
             node.number = next_number()
-            node.shape = t._array.shape
-            node.dtype = t._array.dtype
+            node.shape = out.shape
+            node.dtype = out.dtype
             t._requires_grad = True
             t._node = node
             if saving:
                 keep = (x_needs and saving[0]) | (y_needs and saving[1])
-                sx = x if keep & 1 else None
-                sy = y if keep & 2 else None
+                sx = input if keep & 1 else None
+                sy = other if keep & 2 else None
                 node.saved = (sx, sy)
                 if getattr(sx, "_storage", None) is not None or getattr(sy, "_storage", None) is not None:
                     node.versions = versions_of(node.saved)
             else:
                 node.saved = ()
-            if op.saves_out:
+            if saves_out:
                 node.saved_out = save_output(t)
+        else:
+            t._requires_grad = False
+            t._node = None
         return t
 
     saving: Any = ()
+    saves_out = False
 
     def prepare() -> None:
         # Bit masks of the inputs that the derivative for x and for y read; fixed when the derivative is declared.
-        nonlocal saving
-        masks = tuple(sum(1 << i for i in rule.inputs) if rule else 0 for rule in op.rules)
-        saving = masks if any(masks) else ()
+        nonlocal saving, saves_out
+        saving = op.masks if any(op.masks) else ()
+        saves_out = bool(op.saves_out)
 
     op.prepare = prepare
     return call
@@ -286,11 +283,12 @@ def _binary(op: Op) -> Any:
 
 def versions_of(saved: Any) -> tuple[int, ...]:
     """The storage versions of saved inputs at this moment."""
-    return tuple(s._storage.version if isinstance(s, Tensor) and s._storage is not None else 0 for s in saved)
+    return tuple([s._storage.version if isinstance(s, Tensor) and s._storage is not None else 0 for s in saved])
 
 
 def _general(op: Op) -> Any:
-    names, elementwise, variadic = op.parameters, op.elementwise, op.variadic
+    names, elementwise, variadic, float_op = op.parameters, op.elementwise, op.variadic, op.float_op
+    backends, single, recorded = op.backends, op.outputs == 1, op.no_gradient is None
     arity = len(names)
 
     def call(*inputs: Any, **attrs: Any) -> Any:
@@ -299,39 +297,35 @@ def _general(op: Op) -> Any:
         if not variadic and len(inputs) != arity:
             raise TypeError(f"{op.name}() takes {arity} tensors, got {len(inputs)}")
         hidden = needs_grad = placeholder = False
-        arrays: list[Any]
-        if elementwise:
-            arrays = promoted(op, inputs)
-        else:
-            arrays = []
-            for position, value in enumerate(inputs):
-                if isinstance(value, Tensor):
-                    arrays.append(value._array)
-                elif value is None or isinstance(value, (int, float, complex)):
-                    arrays.append(value)
-                else:
-                    raise operand_error(op, position, value)
-            if op.float_op:
-                arrays = [as_float(a) for a in arrays]
+        arrays: list[Any] = []
         for value in inputs:
             if isinstance(value, Tensor):
+                array = value._array
+                arrays.append(array)
                 if value._requires_grad:
                     needs_grad = True
                 if value._hidden:
                     hidden = True
-                if type(value._array) is MetaArray:
+                if type(array) is MetaArray:
                     placeholder = True
+            elif value is None or isinstance(value, (int, float, complex)) or elementwise:
+                arrays.append(value)
+            else:
+                raise operand_error(op, len(arrays), value)
+        if elementwise:
+            arrays = promoted(op, inputs)
+        elif float_op:
+            arrays = [as_float(a) for a in arrays]
         try:
-            outs = op.run(*arrays, **attrs) if op.backends else op.kernel(*arrays, **attrs)
+            outs = op.run(*arrays, **attrs) if backends else op.kernel(*arrays, **attrs)
         except ValueError as error:
             if elementwise:
                 raise broadcast_error(op, arrays, error) from None
             raise
         if placeholder:
             outs = as_meta(outs)
-        single = op.outputs == 1
         made = wrap_outputs((outs,) if single else outs, hidden)
-        if needs_grad and modes.grad and op.no_gradient is None:
+        if needs_grad and recorded and (not silent or modes.grad):
             record(op, inputs, attrs, made)
         return made[0] if single else tuple(made)
 
@@ -341,6 +335,7 @@ def _general(op: Op) -> Any:
 def _single(op: Op) -> Any:
     """One tensor and attributes in, one tensor out: reductions and their like."""
     run, float_op, defaults = op.kernel, op.float_op, op.attributes
+    backends, recorded = op.backends, op.no_gradient is None
 
     def call(input: Any, **attrs: Any) -> Tensor:
         if interceptor is not None:
@@ -351,21 +346,22 @@ def _single(op: Op) -> Any:
             raise operand_error(op, 0, input) from None
         if float_op:
             array = as_float(array)
-        out = op.run(array, **attrs) if op.backends else run(array, **attrs)
+        out = op.run(array, **attrs) if backends else run(array, **attrs)
         if type(array) is not ndarray:
             out = as_meta(out)
         t = _new(Tensor)
-        t._array = out if type(out) is ndarray else np.asanyarray(out)
-        t._storage = t._node = t._grad = t._base = t._names = None
-        t._hidden = t._requires_grad = False
-        if input._hidden and not t._array.flags.c_contiguous:
-            t._hidden = True
-        if input._requires_grad and modes.grad and op.no_gradient is None and t._array.dtype.kind in "fcV":
-            node = single_node(op, input, {**defaults, **attrs} if len(attrs) < len(defaults) else attrs, t._array)
+        t._array = out = out if type(out) is ndarray else np.asanyarray(out)
+        t._storage = t._grad = t._base = t._names = None
+        t._hidden = input._hidden and not out.flags.c_contiguous
+        if recorded and input._requires_grad and (not silent or modes.grad) and out.dtype.kind in "fcV":
+            node = single_node(op, input, {**defaults, **attrs} if len(attrs) < len(defaults) else attrs, out)
             t._node = node
             t._requires_grad = True
             if op.saves_out:
                 node.saved_out = save_output(t)
+        else:
+            t._requires_grad = False
+            t._node = None
         return t
 
     return call
@@ -413,15 +409,22 @@ def wrap_outputs(outs: Any, hidden: bool) -> list[Tensor]:
 def record(op: Op, inputs: Any, attrs: Any, outs: list[Tensor]) -> Node | None:
     """Give `outs` a node; outputs of integer or bool type stay without history."""
     live = [t._array.dtype.kind in "fcV" for t in outs]
-    if not any(live):
+    if True not in live:
         return None
-    needs = tuple(isinstance(v, Tensor) and v._requires_grad for v in inputs)
-    node = Node(op, tuple((v._node or v) if need else None for v, need in zip(inputs, needs)))
+    edges = tuple([(v._node or v) if isinstance(v, Tensor) and v._requires_grad else None for v in inputs])
+    node = _new(Node)
+    node.op = op
+    node.edges = edges
+    node.saved_out = None
+    node.number = next_number()
     node.attrs = {**op.attributes, **attrs} if op.attributes else attrs
     if len(outs) == 1:
-        node.shape, node.dtype = outs[0]._array.shape, outs[0]._array.dtype
-        outs[0]._node = node
-        outs[0]._requires_grad = True
+        out = outs[0]
+        node.shape, node.dtype = out._array.shape, out._array.dtype
+        out._node = node
+        out._requires_grad = True
+        if op.saves_out:
+            node.saved_out = save_output(out)
     else:
         node.shape = [t._array.shape for t in outs]
         node.dtype = [t._array.dtype for t in outs]
@@ -429,18 +432,17 @@ def record(op: Op, inputs: Any, attrs: Any, outs: list[Tensor]) -> Node | None:
             if live[index]:
                 t._node = Output(node, index)
                 t._requires_grad = True
-    saved = tuple(v if op.saves_input(needs, i) else None for i, v in enumerate(inputs))
-    if any(v is not None for v in saved):
-        node.saved = saved
-        node.versions = versions_of(saved)
-    if op.wants_shapes:
-        node.shapes = tuple(v._array.shape if isinstance(v, Tensor) else None for v in inputs)
-    if op.saves_out:
-        if len(outs) == 1:
-            node.saved_out = save_output(outs[0])
-        else:
+        if op.saves_out:
             wanted = range(len(outs)) if op.saves_out == ("all",) else op.saves_out
             node.saved_out = {i: save_output(outs[i]) for i in wanted}
+    mask = op.saved_mask(edges)
+    if mask:
+        node.saved = saved = tuple([v if mask >> i & 1 else None for i, v in enumerate(inputs)])
+        node.versions = versions_of(saved)
+    else:
+        node.saved = ()
+    if op.wants_shapes:
+        node.shapes = tuple(v._array.shape if isinstance(v, Tensor) else None for v in inputs)
     return node
 
 
@@ -459,7 +461,7 @@ def _view(op: Op) -> Any:
         if several:
             return _attach_all(op, x, result, attrs)
         t = attach_view(x, result, partial(run, **attrs))
-        if modes.grad and result.dtype.kind in "fcV":
+        if (not silent or modes.grad) and result.dtype.kind in "fcV":
             if x._requires_grad:
                 t._node = single_node(op, x, {**defaults, **attrs} if len(attrs) < len(defaults) else attrs, result)
                 t._requires_grad = True

@@ -45,6 +45,8 @@ class Op:
         self.function: Any = None
         self.prepare: Any = None  # lets a specialised closure read the derivative's needs once
         self.wants_shapes = False
+        self.masks: tuple[int, ...] = ()  # per input, bits of the inputs that its derivative reads
+        self.joint_mask = 0
         self.reads_input = False  # for ops of one input: whether the derivative reads it
 
     def __repr__(self) -> str:
@@ -54,15 +56,26 @@ class Op:
     def differentiable(self) -> bool:
         return self.joint is not None or any(self.rules)
 
-    def saves_input(self, needs: tuple[bool, ...], index: int) -> bool:
-        """Whether the derivative for the inputs in `needs` reads input number `index`."""
+    def declared(self) -> None:
+        """Read off the derivative, once it is known, what a node has to keep."""
+        rules = [self.joint] if self.joint is not None else [rule for rule in self.rules if rule is not None]
+        wanted = set().union(*(rule.outputs for rule in rules))
+        self.saves_out = ("all",) if "all" in wanted else tuple(sorted(wanted))
+        self.reads_input = any(rule.inputs for rule in rules)
+        self.wants_shapes = any(("shapes", None) in rule.plan for rule in rules)
         if self.joint is not None:
-            return (
-                index in self.joint.inputs
-                or self.joint.all_inputs
-                or (self.joint.rest and index >= len(self.parameters))
-            )
-        return any(need and rule is not None and index in rule.inputs for need, rule in zip(needs, self.rules))
+            self.joint_mask = self.joint.mask(len(self.parameters))
+        self.masks = tuple(0 if rule is None else rule.mask(len(self.parameters)) for rule in self.rules)
+
+    def saved_mask(self, edges: Any) -> int:
+        """Bits of the inputs that the derivative reads, for the inputs that have an edge."""
+        if self.joint is not None:
+            return self.joint_mask
+        bits = 0
+        for edge, mask in zip(edges, self.masks):
+            if edge is not None:
+                bits |= mask
+        return bits
 
     def run(self, *arrays: Any, **attrs: Any) -> Any:
         """The kernel of the first backend that accepts these arrays, else the op's own body."""
@@ -111,6 +124,13 @@ class Rule:
                 raise TypeError(
                     f"{op.name}: its derivative asks for '{name}', which is neither an input nor an attribute"
                 )
+
+    def mask(self, named: int) -> int:
+        """Bits of the inputs it reads; after the `named` ones come the variable inputs, which it reads all or not."""
+        if self.all_inputs:
+            return -1
+        bits = sum(1 << i for i in self.inputs)
+        return bits | -1 << named if self.rest else bits
 
 
 def signature(kernel: Any) -> tuple[list[str], dict[str, Any], bool]:
