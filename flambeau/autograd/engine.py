@@ -257,6 +257,8 @@ def _walk(
             del arrived
             if not keep:
                 release(node)
+                if recording.recorder is not None:
+                    recording.recorder.released(node)
             for edge, g in zip(node.edges, results):
                 if edge is not None and g is not None:
                     arrive(edge, g)

@@ -11,7 +11,7 @@ import numpy as np
 from flambeau.autograd.engine import FREED
 from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output, edge_of
-from flambeau.core.tensor import Tensor, storage_of, wrap
+from flambeau.core.tensor import Tensor, constant, storage_of, wrap
 
 
 class FunctionCtx:
@@ -102,7 +102,7 @@ class _FunctionOp:
         if ctx.materialize_grads:
             shapes = node.shape if isinstance(node.shape, list) else [node.shape]
             kinds = node.dtype if isinstance(node.dtype, list) else [node.dtype]
-            grads = [wrap(np.zeros(s, d)) if g is None else g for g, s, d in zip(grads, shapes, kinds, strict=True)]
+            grads = [constant(np.zeros(s, d)) if g is None else g for g, s, d in zip(grads, shapes, kinds, strict=True)]
         rule = self.function_class.backward
         if rule is Function.backward:
             rule = self.function_class.vjp

@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.autograd.engine import grad
 from flambeau.autograd.modes import enable_grad
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.joining import stack
 
 
@@ -34,7 +34,7 @@ def _fresh(inputs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]
 
 
 def _zeros(t: Tensor) -> Tensor:
-    return wrap(np.zeros(t._array.shape, t._array.dtype))
+    return constant(np.zeros(t._array.shape, t._array.dtype))
 
 
 def _unit(t: Tensor, place: Any) -> Tensor:
@@ -109,7 +109,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
                     "The vector v can only be None if the input to the user-provided function is a single Tensor with "
                     "a single element."
                 )
-            vs: tuple[Tensor, ...] = tuple(wrap(np.ones(x._array.shape, x._array.dtype)) for x in xs)
+            vs: tuple[Tensor, ...] = tuple(constant(np.ones(x._array.shape, x._array.dtype)) for x in xs)
         else:
             vs = _as_tuple(v, "v")[1]
         several_out, outs = _as_tuple(func(*xs), "outputs")
@@ -151,7 +151,7 @@ def jacobian(
                 [
                     stack(c).reshape(out._array.shape + x._array.shape)
                     if c
-                    else wrap(np.zeros(out._array.shape + x._array.shape, x._array.dtype))
+                    else constant(np.zeros(out._array.shape + x._array.shape, x._array.dtype))
                     for c, x in zip(columns, xs, strict=True)
                 ]
             )
@@ -187,7 +187,7 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     with enable_grad():
         xs = _fresh(xs, create_graph)
         out = func(*xs)
-        vs = _as_tuple(v, "v")[1] if v is not None else tuple(wrap(np.ones(x._array.shape, x._array.dtype)) for x in xs)
+        vs = _as_tuple(v, "v")[1] if v is not None else tuple(constant(np.ones(x._array.shape, x._array.dtype)) for x in xs)
         first = _gradients([out], xs, None, strict, create_graph=True)
         pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
         found: Any = (None,) * len(xs)

@@ -16,7 +16,7 @@ from flambeau.autograd.engine import grad as autograd_grad
 from flambeau.autograd.modes import enable_grad
 from flambeau.core import tree
 from flambeau.core.node import Node, Output
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.joining import stack
 from flambeau.ops.shape import _alias, _select, movedim
 
@@ -81,7 +81,7 @@ def _run(
 
 
 def _zeros(t: Tensor) -> Tensor:
-    return wrap(np.zeros(t._array.shape, t._array.dtype))
+    return constant(np.zeros(t._array.shape, t._array.dtype))
 
 
 def _pull(outputs: list[Tensor], seeds: list[Any], own: list[Tensor]) -> list[Tensor]:
@@ -124,7 +124,7 @@ def grad_and_value(func: Callable[..., Any], argnums: Any = 0, has_aux: bool = F
                     "grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with "
                     f"{result._array.ndim} dims. Maybe you wanted to use the vjp or jacrev APIs instead?"
                 )
-            one = wrap(np.ones((), result._array.dtype))
+            one = constant(np.ones((), result._array.dtype))
             grads = _place_gradients(fresh, own, _pull([result], [one], own))
         grads = _settled(grads, own)
         value = _settled(result, own)

@@ -69,7 +69,14 @@ class Ref:
 
     def is_whole(self) -> bool:
         """Whether this is the value as it was made."""
-        return self.shape == self.value.shape and self.strides == self.value.strides and self.offset == 0
+        return self.shape == self.value.shape and self.offset == 0 and same_order(
+            self.shape, self.strides, self.value.strides
+        )
+
+
+def same_order(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two sets of strides mean the same places: dimensions of size 1 do not count."""
+    return a == b or all(n == 1 or s == t for n, s, t in zip(shape, a, b))
 
 
 Operand = Any  # a Ref, a Python number, or None
@@ -78,14 +85,18 @@ Operand = Any  # a Ref, a Python number, or None
 class Node:
     """One operation: `op` is its name in the registry, `attrs` its attributes, `inputs` its tensor parameters."""
 
-    __slots__ = ("op", "inputs", "attrs", "outputs", "line")
+    __slots__ = ("op", "inputs", "attrs", "outputs", "line", "compute", "effect")
 
-    def __init__(self, op: str, inputs: list[Operand], attrs: dict[str, Any], outputs: list[Value | None], line: Any = None):
+    def __init__(
+        self, op: str, inputs: list[Operand], attrs: dict[str, Any], outputs: list[Value | None], line: Any = None
+    ):
         self.op = op
         self.inputs = inputs
         self.attrs = attrs
         self.outputs = outputs
         self.line = line  # (file, number) in the user's code
+        self.compute: Any = None  # elementwise ops: the dtype all operands are promoted to
+        self.effect = False  # draws from a random stream: must run, once, in order
         for value in outputs:
             if value is not None:
                 value.node = self

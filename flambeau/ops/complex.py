@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.comparison import eq
 from flambeau.ops.pointwise import add, constant_grad, div, mul, neg, where, zero_of
 from flambeau.ops.shape import _alias
@@ -142,7 +142,7 @@ def _angle_vjp(grad: Any, x: Any) -> Any:
         return constant_grad(grad)
     re, im = _real_part(x), _imaginary_part(x)
     size = add(mul(re, re), mul(im, im))
-    scale = where(eq(size, 0), zero_of(size), div(grad, where(eq(size, 0), wrap(np.ones((), size._array.dtype)), size)))
+    scale = where(eq(size, 0), zero_of(size), div(grad, where(eq(size, 0), constant(np.ones((), size._array.dtype)), size)))
     return complex(neg(mul(im, scale)), mul(re, scale))
 
 

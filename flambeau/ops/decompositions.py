@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.joining import cat
 from flambeau.ops.matmul import matrix_product as mm
 from flambeau.ops.matmul import mH
@@ -77,7 +77,7 @@ def column_vector(x: Tensor) -> Tensor:
 
 def eye_like(x: Tensor, n: int) -> Tensor:
     """The identity in the type of `x`."""
-    return wrap(np.eye(n, dtype=x._array.dtype))
+    return constant(np.eye(n, dtype=x._array.dtype))
 
 
 @primitive("triangular_solve_kernel", grad_name="LinalgSolveTriangularBackward0")
@@ -266,7 +266,7 @@ def _svd_vjp(grad: Any, out: Any, shapes: Any) -> Any:
     squares = mul(S, S)
     gap = sub(row_vector(squares), column_vector(squares))  # E_ij = s_j² - s_i²
     same = np.eye(k, dtype=bool)
-    gap = where(wrap(same), wrap(np.ones((), S._array.dtype)), gap)
+    gap = where(wrap(same), constant(np.ones((), S._array.dtype)), gap)
     UhgU = mm(mH(U), gU)
     VhgV = mm(Vh, mH(gVh))
     skewU, skewV = sub(UhgU, mH(UhgU)), sub(VhgV, mH(VhgV))
@@ -306,8 +306,8 @@ def old_svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
     if not compute_uv:
         m, n = input._array.shape[-2:]
         batch = input._array.shape[:-2]
-        U = wrap(np.zeros((*batch, m, m), input._array.dtype))
-        return return_types.TYPES["svd"](U, S, wrap(np.zeros((*batch, n, n), input._array.dtype)))
+        U = constant(np.zeros((*batch, m, m), input._array.dtype))
+        return return_types.TYPES["svd"](U, S, constant(np.zeros((*batch, n, n), input._array.dtype)))
     return return_types.TYPES["svd"](U, S, mH(Vh))
 
 
@@ -328,7 +328,7 @@ def _eigh_vjp(grad: Any, out: Any) -> Any:
     inner = _diag_embed(gL.to(V.dtype) if V.is_complex() else gL)
     if gV._array.any() or gV._requires_grad:
         gap = sub(row_vector(L), column_vector(L))
-        gap = where(wrap(np.eye(n, dtype=bool)), wrap(np.full((), np.inf, L._array.dtype)), gap)
+        gap = where(constant(np.eye(n, dtype=bool)), constant(np.full((), np.inf, L._array.dtype)), gap)
         inner = add(inner, div(mm(mH(V), gV), gap))
     full = mm(mm(V, inner), mH(V))
     return (mul(add(full, mH(full)), 0.5),)
@@ -362,7 +362,7 @@ def _eig_vjp(grad: Any, out: Any) -> Any:
     if gV._array.any() or gV._requires_grad:
         n = L._array.shape[-1]
         gap = conj(sub(row_vector(L), column_vector(L)))
-        gap = where(wrap(np.eye(n, dtype=bool)), wrap(np.full((), np.inf, L._array.dtype)), gap)
+        gap = where(constant(np.eye(n, dtype=bool)), constant(np.full((), np.inf, L._array.dtype)), gap)
         VhgV = mm(mH(V), gV)
         along = _diagonal_matrix(real(VhgV).to(VhgV.dtype))
         inner = add(inner, div(sub(VhgV, mm(mm(mH(V), V), along)), gap))
@@ -435,7 +435,7 @@ def _lu_factor_vjp(grad: Any, out: Any, shapes: Any) -> Any:
     m, n = shapes[0][-2:]
     k = min(m, n)
     P = wrap(permutation_matrix(pivots._array, m, LU._array.dtype))
-    L = add(tril(columns(LU, 0, k), -1), wrap(np.eye(m, k, dtype=LU._array.dtype)))
+    L = add(tril(columns(LU, 0, k), -1), constant(np.eye(m, k, dtype=LU._array.dtype)))
     U = triu(rows(LU, 0, k))
     gL, gU = tril(columns(grad[0], 0, k), -1), triu(rows(grad[0], 0, k))
     return (lu_gradient(gL, gU, P, L, U, m, n),)
@@ -494,12 +494,12 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
         )
     m, n = LU_data._array.shape[-2:]
     k = min(m, n)
-    empty = wrap(np.zeros(0, LU_data._array.dtype))
+    empty = constant(np.zeros(0, LU_data._array.dtype))
     P = L = U = empty
     if unpack_pivots:
         P = wrap(permutation_matrix(LU_pivots._array, m, LU_data._array.dtype))
     if unpack_data:
-        L = add(tril(columns(LU_data, 0, k), -1), wrap(np.eye(m, k, dtype=LU_data._array.dtype)))
+        L = add(tril(columns(LU_data, 0, k), -1), constant(np.eye(m, k, dtype=LU_data._array.dtype)))
         U = triu(rows(LU_data, 0, k))
     return return_types.TYPES["lu_unpack"](P, L, U)
 

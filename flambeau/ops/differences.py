@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.comparison import logical_xor
 from flambeau.ops.cumulative import cumsum
 from flambeau.ops.joining import cat
@@ -73,7 +73,7 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: Any = 
     _no_choice("trapezoid", x, dx)
     if y._array.ndim and y._array.shape[wrap_dim(dim, y._array.ndim)] == 0:
         at = wrap_dim(dim, y._array.ndim)
-        return wrap(np.zeros([n for d, n in enumerate(y._array.shape) if d != at], y._array.dtype))
+        return constant(np.zeros([n for d, n in enumerate(y._array.shape) if d != at], y._array.dtype))
     areas, dim = _areas("trapezoid", y, x, 1 if dx is None else dx, dim)
     return _sum(areas, dims=(dim,), keepdim=False)
 

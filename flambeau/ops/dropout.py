@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import random_distributions as distributions
-from flambeau.core import recording
 from flambeau.core.inplace import scalar_name
 from flambeau.core.random import default_generator
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.arithmetic import add_, mul_
 from flambeau.ops.creation import like_array
 from flambeau.ops.pointwise import add, mul
-from flambeau.ops.random import write_draws
+from flambeau.ops.random import described, write_draws
 
 SELU_NEGATIVE_LIMIT = 1.7580993408473766                # SELU tends to minus this; alpha dropout sets elements to it
 
@@ -38,7 +37,7 @@ def _drop(input: Tensor, p: float, train: builtins.bool, inplace: builtins.bool,
         return input
     times, plus = (mul_, add_) if inplace else (mul, add)
     if p == 1:
-        return times(input, wrap(np.zeros((), input._array.dtype)))
+        return times(input, constant(np.zeros((), input._array.dtype)))
     if input._array.dtype.kind not in "fcV":
         raise RuntimeError("result type Float can't be cast to the desired output type "
                            f"{scalar_name(input._array.dtype)}")
@@ -64,11 +63,12 @@ def _noise(input: Tensor, p: float, feature: builtins.bool, scale: Any) -> np.nd
         noise = np.empty(input._array.shape[:2] + (1,) * (input._array.ndim - 2), input._array.dtype)
     else:
         noise = like_array(input)
-    write_draws(wrap(noise), lambda shape, dtype, contiguous: distributions.bernoulli(default_generator, shape, 1 - p))
-    if scale is not None:
-        noise *= noise.dtype.type(scale)
-    if recording.recorder is not None:
-        recording.recorder.drawn(noise, "bernoulli", default_generator, p=1 - p, scale=scale)
+
+    def draw(shape: tuple, dtype: np.dtype, contiguous: builtins.bool) -> np.ndarray:
+        kept = distributions.bernoulli(default_generator, shape, 1 - p)
+        return kept if scale is None else np.multiply(kept, dtype.type(scale), dtype=dtype)
+
+    write_draws(wrap(noise), described(draw, "bernoulli", default_generator, p=1 - p, scale=scale))
     return noise
 
 
@@ -178,8 +178,8 @@ raw_feature_alpha_dropout, raw_feature_alpha_dropout_ = _raw("feature_alpha_drop
 def native_dropout(input: Tensor, p: float, train: builtins.bool | None) -> tuple[Tensor, Tensor]:
     """The result of dropout and its mask (bool, True where elements were kept)."""
     if not train or p == 0:
-        return input, wrap(np.ones(input._array.shape, bool))
+        return input, constant(np.ones(input._array.shape, bool))
     if p == 1:
-        return mul(input, wrap(np.zeros((), input._array.dtype))), wrap(np.zeros(input._array.shape, bool))
+        return mul(input, constant(np.zeros((), input._array.dtype))), constant(np.zeros(input._array.shape, bool))
     noise = _noise(input, p, False, None)
     return mul(mul(input, wrap(noise)), 1 / (1 - p)), wrap(noise.astype(bool))

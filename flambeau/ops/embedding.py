@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, scalar_name
-from flambeau.core.tensor import Tensor, plain, wrap
+from flambeau.core.tensor import Tensor, constant, plain, wrap
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.comparison import ne
 from flambeau.ops.pointwise import mul
@@ -242,7 +242,7 @@ def _bag_maximum(found: Tensor, bags: Any, counts: Any, count: int) -> Tensor:
         first[bag] = members[values[members].argmax(0)]
         empty[bag] = False
     if values.shape[0] == 0:
-        return wrap(np.zeros((count, width), values.dtype))
+        return constant(np.zeros((count, width), values.dtype))
     return found.gather(0, wrap(first)).masked_fill(wrap(empty[:, None]), 0)
 
 
@@ -266,7 +266,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if numbers.size == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return wrap(np.zeros((*numbers.shape, num_classes), np.int64))
+        return constant(np.zeros((*numbers.shape, num_classes), np.int64))
     if numbers.min() < 0:
         raise RuntimeError(f"Class values must be non-negative, got {numbers.min()}.")
     if num_classes == -1:
@@ -280,9 +280,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def _sample_arguments(make: Any) -> list[Any]:
     indices = wrap(np.array([[1, 0, 1], [3, 1, 2]]))
-    return [((make(4, 3), indices), {}), ((make(4, 3), wrap(np.zeros((0,), np.int64))), {})]
+    return [((make(4, 3), indices), {}), ((make(4, 3), constant(np.zeros((0,), np.int64))), {})]
 
 
 _embedding.samples(_sample_arguments)
 _add_rows.samples(lambda make: [((make(2, 3, 5), wrap(np.array([[1, 0, 1], [3, 1, 2]]))), {"rows": 4})])
-_scale_gradient.samples(lambda make: [((make(3, 2), wrap(np.ones((3, 1)))), {})])
+_scale_gradient.samples(lambda make: [((make(3, 2), constant(np.ones((3, 1)))), {})])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops import classification, ctc, embedding, grid_sample, loss
 from flambeau.ops.embedding import embedding_renorm_
 
@@ -134,7 +134,7 @@ def embedding_bag(
     numbers, bags, count = embedding._bags(indices, offsets, include_last_offset)
     if mode == 0:
         nothing = np.zeros(count, np.int64)
-        return out, wrap(np.zeros(0, np.int64)), wrap(nothing), wrap(nothing.copy())
+        return out, constant(np.zeros(0, np.int64)), wrap(nothing), wrap(nothing.copy())
     counts = np.ones(len(numbers), bool) if padding_idx is None else numbers != padding_idx
     sizes = np.bincount(bags[counts], minlength=count)
     if mode == 1:

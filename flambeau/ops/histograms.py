@@ -9,7 +9,7 @@ import numpy as np
 
 from flambeau.core.inplace import scalar_name
 from flambeau.core.return_types import TYPES
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -23,7 +23,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
     if array.ndim == 1 and array.size == 0:
-        return wrap(np.zeros(minlength, np.int64))
+        return constant(np.zeros(minlength, np.int64))
     if array.ndim != 1 or array.min() < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if weights is None:

@@ -14,7 +14,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, before, bump, check_overlap, check_writable
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, plain, wrap
+from flambeau.core.tensor import Tensor, constant, plain
 
 HALF_WIDTH = 2  # bytes of float16 and bfloat16, whose sums are taken in float32
 
@@ -98,7 +98,7 @@ def at_least_1d(x: Any) -> Any:
 
 def zeros(shape: Any, like: Tensor) -> Tensor:
     """Zeros of a shape in the type of another tensor."""
-    return wrap(np.zeros(shape, like._array.dtype))
+    return constant(np.zeros(shape, like._array.dtype))
 
 
 def add_at(out: np.ndarray, dims: tuple[int, ...], indices: Any, values: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.decompositions import (
     LinAlgError,
     check_matrix,
@@ -78,7 +78,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     info = wrap(lu_arrays(A._array)[2])
     if check_errors or not info._array.any():
         return return_types.TYPES["linalg_solve_ex"](solve(A, B, left=left), info)
-    return return_types.TYPES["linalg_solve_ex"](wrap(np.full(B._array.shape, np.nan, B._array.dtype)), info)
+    return return_types.TYPES["linalg_solve_ex"](constant(np.full(B._array.shape, np.nan, B._array.dtype)), info)
 
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
@@ -127,7 +127,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     info = wrap(lu_arrays(A._array)[2])
     if check_errors or not info._array.any():
         return return_types.TYPES["linalg_inv_ex"](inv(A), info)
-    return return_types.TYPES["linalg_inv_ex"](wrap(np.full(A._array.shape, np.inf, A._array.dtype)), info)
+    return return_types.TYPES["linalg_inv_ex"](constant(np.full(A._array.shape, np.inf, A._array.dtype)), info)
 
 
 @primitive("pinv", grad_name="LinalgPinvBackward0")
@@ -272,8 +272,8 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
         full = np.linalg.matrix_rank(A._array) == n
         if np.all(full):
             residuals = sum_(real(mul(gap, conj(gap))) if gap.is_complex() else mul(gap, gap), -2)
-    rank = wrap(np.zeros(0, np.int64))
-    values = wrap(np.zeros(0, flat._array.dtype))
+    rank = constant(np.zeros(0, np.int64))
+    values = constant(np.zeros(0, flat._array.dtype))
     if driver != "gels":
         rank = wrap(np.asarray(np.linalg.matrix_rank(A._array), np.int64))
     if driver in ("gelsd", "gelss"):
@@ -288,7 +288,7 @@ def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: An
     check_matrix("matrix_rank", A, square=hermitian)
     relative, absolute = _tolerances(A, tol if tol is not None else atol, 0.0 if tol is not None else rtol)
     if 0 in A._array.shape[-2:]:
-        return wrap(np.zeros(A._array.shape[:-2], np.int64))
+        return constant(np.zeros(A._array.shape[:-2], np.int64))
     S = np.abs(np.linalg.eigvalsh(A._array)) if hermitian else np.linalg.svd(A._array, compute_uv=False)
     limit = np.maximum(relative * S.max(-1, keepdims=True), absolute)
     return wrap(np.asarray((limit < S).sum(-1), np.int64))
@@ -301,14 +301,14 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
         S = svdvals(A)
         k = S._array.shape[-1]
         if k == 0:
-            return wrap(np.zeros(A._array.shape[:-2], S._array.dtype))
+            return constant(np.zeros(A._array.shape[:-2], S._array.dtype))
         first, last = S.select(-1, 0), S.select(-1, k - 1)
         return div(last, first) if p == -2 else div(first, last)
     check_matrix("cond", A, square=True)
     try:
         inverse = _inverse(A)
     except np.linalg.LinAlgError:
-        return wrap(np.full(A._array.shape[:-2], np.inf, A._array.real.dtype))
+        return constant(np.full(A._array.shape[:-2], np.inf, A._array.real.dtype))
     return mul(matrix_norm(A, p), matrix_norm(inverse, p))
 
 
@@ -487,7 +487,7 @@ def vander(x: Tensor, N: int | None = None) -> Tensor:
     x = x.to(dtypes.int64) if x._array.dtype.kind in "b" else x
     if x._array.dtype.kind in "iu":
         return wrap(np.asarray(x._array.astype(np.int64)[..., None] ** np.arange(n), np.int64))
-    powers = [wrap(np.ones(x._array.shape, x._array.dtype))]
+    powers = [constant(np.ones(x._array.shape, x._array.dtype))]
     for _ in range(n - 1):
         powers.append(mul(powers[-1], x))
     return stack(powers[:n], -1)

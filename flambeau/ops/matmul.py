@@ -13,7 +13,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import adopt_history, bump, check_writable, inplace_of, write_out
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, storage_of, wrap
+from flambeau.core.tensor import Tensor, constant, storage_of
 from flambeau.ops import pointwise
 from flambeau.ops.native import onednn, usable
 from flambeau.ops.pointwise import conj
@@ -248,7 +248,7 @@ def _combine(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
         product = pointwise.mul(product, alpha)
     if beta == 0:
         if input._requires_grad and modes.grad:  # ignored, but still an input of the graph
-            nothing = wrap(np.zeros((), bool))
+            nothing = constant(np.zeros((), bool))
             return pointwise.where(nothing, input, product)
         return product
     if product._array.dtype != input._array.dtype and modes.autocast is not None:

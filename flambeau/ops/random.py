@@ -16,17 +16,24 @@ import numpy as np
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core import random as stream
+from flambeau.core import recording
 from flambeau.core import random_distributions as distributions
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, before, bump, check_overlap, check_writable, scalar_name, write_out
 from flambeau.core.modes import modes
 from flambeau.core.random import Generator, default_generator
-from flambeau.core.tensor import Tensor, plain, wrap
+from flambeau.core.tensor import Tensor, constant, plain, wrap
 from flambeau.ops.creation import finish, like_array
 from flambeau.ops.pointwise import constant_grad
 from flambeau.ops.shape import as_sizes
 
 Draw = Callable[[tuple, np.dtype, bool], np.ndarray]    # (shape, dtype, contiguous) -> values
+
+
+def described(draw: Draw, kind: str, generator: Generator, **parameters: Any) -> Draw:
+    """The draw with a description, from which a compiler may make its own code."""
+    draw.kind, draw.generator, draw.parameters = kind, generator, parameters  # type: ignore[attr-defined]
+    return draw
 
 
 def generator_of(generator: Generator | None) -> Generator:
@@ -49,7 +56,10 @@ def write_draws(x: Tensor, draw: Draw) -> Tensor:
     check_overlap(array)
     target = in_memory_order(array)
     target[...] = draw(target.shape, array.dtype, target is array)
-    bump(x)
+    if recording.recorder is not None:
+        recording.recorder.drawn(array, draw)
+    else:
+        bump(x)
     return x
 
 
@@ -102,7 +112,8 @@ def uniform_draws(dtype: np.dtype, low: float, high: float, generator: Generator
             f"from={low:g} which result in to-from to exceed the limit"
         )
     gen = generator_of(generator)
-    return _by_parts(lambda shape, dtype, *_: stream.uniform(gen, shape, dtype, low, high))
+    return described(_by_parts(lambda shape, dtype, *_: stream.uniform(gen, shape, dtype, low, high)),
+                     "uniform", gen, low=low, high=high)
 
 
 def _by_parts(draw: Draw) -> Draw:
@@ -130,8 +141,9 @@ def normal_draws(dtype: np.dtype, mean: Any, std: float, generator: Generator | 
     gen = generator_of(generator)
     if dtype.kind == "c":
         std = std / 2**0.5
-    return _by_parts(lambda shape, dtype, contiguous: stream.normal(gen, shape, dtype, mean, std,
-                                                                    contiguous=contiguous))
+    return described(_by_parts(lambda shape, dtype, contiguous: stream.normal(gen, shape, dtype, mean, std,
+                                                                              contiguous=contiguous)),
+                     "normal", gen, mean=mean, std=std)
 
 
 def exponential_(input: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
@@ -182,7 +194,8 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
     if not isinstance(p, Tensor):
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-        return fill("bernoulli", input, lambda shape, dtype, *_: distributions.bernoulli(gen, shape, p))
+        return fill("bernoulli", input, described(lambda shape, dtype, *_: distributions.bernoulli(gen, shape, p),
+                                                  "bernoulli", gen, p=p, scale=None))
     chances = _checked_chances(p)
     array = plain(input)
     try:
@@ -252,7 +265,8 @@ def _integers(dtype: np.dtype, low: int, high: int, gen: Generator) -> Draw:
         digits = stream.DIGITS[dtype]
         warnings.warn(f"{label} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {name} can "
                       "support discrete uniform distribution only within this range.", UserWarning, stacklevel=3)
-    return lambda shape, dtype, *_: stream.randint(gen, shape, low, high, dtype)
+    return described(lambda shape, dtype, *_: stream.randint(gen, shape, low, high, dtype),
+                     "randint", gen, low=low, high=high)
 
 
 # ---- new tensors -------------------------------------------------------------------------------
@@ -284,9 +298,14 @@ def _new(name: str, sizes: tuple, kind: dtypes.dtype, draw: Draw, *, out: Any, d
     if devices.check_device(device) is devices.META:
         return finish(devices.meta_array(sizes, kind.numpy), None, requires_grad, names)
     array = draw(sizes, kind.numpy, True)
+    if recording.recorder is not None:
+        recording.recorder.drawn(array, draw)
     if out is not None:
         return write_out(wrap(array), out, name)
-    return finish(array, device, requires_grad, names)
+    made = wrap(array)
+    if requires_grad:
+        made.requires_grad_()
+    return made if names is None else finish(array, device, requires_grad, names)
 
 
 def _maker(name: str, prepare: Any, doc: str) -> Any:
@@ -438,7 +457,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     """Ones with the probability each element of `input` gives (or with probability p), else zeros; same dtype."""
     gen = generator_of(generator)
     if p is not None:
-        return _finished(bernoulli_(wrap(np.empty(input._array.shape, input._array.dtype)), p, generator=gen), out,
+        return _finished(bernoulli_(constant(np.empty(input._array.shape, input._array.dtype)), p, generator=gen), out,
                          "bernoulli")
     _checked_chances(input)
     return _finished(_bernoulli(input, generator=gen), out, "bernoulli")

@@ -13,7 +13,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import copy_slices
 from flambeau.core.storage import as_strided_array
-from flambeau.core.tensor import Tensor, storage_of, strides_of, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, storage_of, strides_of, wrap, wrap_dim
 from flambeau.ops.gathering import index_select
 from flambeau.ops.pointwise import pow as power
 from flambeau.ops.reductions import _sum
@@ -40,7 +40,7 @@ def _repeat(x: Any, *, times: Any) -> Any:
 def _repeat_vjp(grad: Tensor, times: Any, shapes: Any) -> Any:
     shape = (1,) * (len(times) - len(shapes[0])) + shapes[0]
     if 0 in times:
-        return wrap(np.zeros(shapes[0], grad._array.dtype))
+        return constant(np.zeros(shapes[0], grad._array.dtype))
     pairs = tuple(n for pair in zip(times, shape, strict=True) for n in pair)  # (t1, n1, t2, n2, …)
     return reshape(_sum(reshape(grad, pairs), dims=tuple(range(0, len(pairs), 2)), keepdim=False), shapes[0])
 
@@ -404,7 +404,7 @@ def _as_strided_scatter(
 def _as_strided_scatter_vjp(grad: Tensor, size: Any, stride: Any, offset: int) -> Any:
     """As PyTorch defines it: the old values receive the gradient of the region, not of what lies outside it."""
     region = grad.contiguous().as_strided(size, stride, offset)
-    old = wrap(np.zeros(grad._array.shape, grad._array.dtype))
+    old = constant(np.zeros(grad._array.shape, grad._array.dtype))
     old.as_strided(size, stride, offset).copy_(region)
     return old, region
 

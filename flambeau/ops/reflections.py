@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.decompositions import columns
 from flambeau.ops.matmul import matrix_product as mm
 from flambeau.ops.matmul import mH
@@ -37,7 +37,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
 
 def _reflect(input: Tensor, tau: Tensor, X: Tensor, order: Any, adjoint: bool) -> Tensor:
     """Reflections applied to X from the left, in this order."""
-    unit = add(tril(input, -1), wrap(np.eye(*input._array.shape[-2:], dtype=input._array.dtype)))
+    unit = add(tril(input, -1), constant(np.eye(*input._array.shape[-2:], dtype=input._array.dtype)))
     for i in order:
         v = columns(unit, i, i + 1)
         t = tau.select(-1, i)

@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.gathering import check_along
 from flambeau.ops.indexing import number_as
 from flambeau.ops.indexing_kernels import add_rows, at_least_1d, both, writer, zeros
@@ -254,8 +254,8 @@ def _sum_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tenso
 
 def _mean_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int,
                include_self: bool) -> Any:
-    counts = wrap(np.full(x._array.shape, float(include_self), x._array.dtype))
-    ones = wrap(np.ones(index._array.shape, x._array.dtype))
+    counts = constant(np.full(x._array.shape, float(include_self), x._array.dtype))
+    ones = constant(np.ones(index._array.shape, x._array.dtype))
     counts = _scatter_add(counts, index, ones, dim=dim)
     share = div(grad, wrap(np.maximum(counts._array, 1)))
     return share, _gather(share, index, dim=dim)
@@ -264,7 +264,7 @@ def _mean_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tens
 def _prod_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tensor, *, dim: int,
                include_self: bool) -> Any:
     """Each factor receives the product of the others, right also when one or several factors are zero."""
-    one = wrap(np.ones((), x._array.dtype))
+    one = constant(np.ones((), x._array.dtype))
 
     def product(start: Tensor, factors: Tensor) -> Tensor:
         return _scatter_reduce(start, index, factors, dim=dim, reduce="prod", include_self=include_self)

@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.return_types import TYPES
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.indexing_kernels import at_least_1d, zeros
 from flambeau.ops.scattering import _scatter
 from flambeau.ops.shape import _unsqueeze
@@ -103,7 +103,7 @@ def topk(input: Tensor, k: int, dim: Any = -1, largest: bool = True, sorted: boo
     if not 0 <= k <= (input._array.shape[dim] if input._array.ndim else 1):
         raise RuntimeError("selected index k out of range")
     if input._array.ndim == 0 and k == 0:
-        return TYPES["topk"](wrap(np.empty(0, input._array.dtype)), wrap(np.empty(0, np.int64)))
+        return TYPES["topk"](constant(np.empty(0, input._array.dtype)), constant(np.empty(0, np.int64)))
     return TYPES["topk"](_topk(input, k=k, dim=dim, largest=bool(largest)))
 
 

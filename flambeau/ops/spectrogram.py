@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flambeau.core import dtype as dtypes
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops import fft
 from flambeau.ops.complex import view_as_real
 from flambeau.ops.padding import pad
@@ -18,7 +18,7 @@ __all__ = ["istft", "stft"]
 def _window(name: str, window: Tensor | None, length: int, n_fft: int, kind: dtypes.dtype) -> Tensor:
     """The window of `length` (ones by default), with zeros on both sides up to `n_fft`."""
     if window is None:
-        window = wrap(np.ones(length, kind.numpy))
+        window = constant(np.ones(length, kind.numpy))
     elif window._array.ndim != 1 or window._array.size != length:
         raise RuntimeError(
             f"{name}: expected a 1D window tensor of size equal to win_length={length}, but got window with size "

@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.comparison import eq, isfinite, isnan, logical_and, logical_or
 from flambeau.ops.pointwise import abs as abs_
 from flambeau.ops.pointwise import constant_grad, div, mul, pow, rint, sub, where, zero_of
@@ -214,12 +214,12 @@ def positive(input: Tensor) -> Tensor:
 
 def isposinf(input: Tensor) -> Tensor:
     """Where elements are +inf."""
-    return eq(input, float("inf")) if input.dtype.is_floating_point else wrap(np.zeros(input._array.shape, bool))
+    return eq(input, float("inf")) if input.dtype.is_floating_point else constant(np.zeros(input._array.shape, bool))
 
 
 def isneginf(input: Tensor) -> Tensor:
     """Where elements are -inf."""
-    return eq(input, float("-inf")) if input.dtype.is_floating_point else wrap(np.zeros(input._array.shape, bool))
+    return eq(input, float("-inf")) if input.dtype.is_floating_point else constant(np.zeros(input._array.shape, bool))
 
 
 def isreal(input: Tensor) -> Tensor:

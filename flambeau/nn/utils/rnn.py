@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flambeau.core.dtype import int64
-from flambeau.core.tensor import Tensor
-from flambeau.ops.creation import as_tensor, from_numpy
+from flambeau.core.tensor import Tensor, constant
+from flambeau.ops.creation import as_tensor
 
 __all__ = ["PackedSequence", "invert_permutation", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence",
            "pad_sequence", "unpack_sequence", "unpad_sequence"]
@@ -106,7 +106,7 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
         return None
     inverse = np.empty(permutation.numel(), np.int64)
     inverse[permutation.numpy()] = np.arange(permutation.numel())
-    return from_numpy(inverse)
+    return constant(inverse)
 
 
 def _rows(lengths: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +132,7 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
     if not enforce_sorted:
         order = np.argsort(-values, kind="stable")
         values = values[order]
-        sorted_indices = from_numpy(order)
+        sorted_indices = constant(order)
         input = input.index_select(0 if batch_first else 1, sorted_indices)
     if batch_first:
         input = input.transpose(0, 1)
@@ -152,8 +152,8 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
     if values[0] > longest:
         raise RuntimeError(f"Expected no length greater than the padded length {longest}, but got {values[0]}")
     sizes, rows = _rows(values, batch)
-    data = input.reshape(longest * batch, *input.shape[2:]).index_select(0, from_numpy(rows))
-    return PackedSequence(data, from_numpy(sizes.astype(np.int64)), sorted_indices)
+    data = input.reshape(longest * batch, *input.shape[2:]).index_select(0, constant(rows))
+    return PackedSequence(data, constant(sizes.astype(np.int64)), sorted_indices)
 
 
 def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0,
@@ -173,8 +173,8 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
     lengths = (sizes[None, :] > np.arange(batch)[:, None]).sum(1)
     _, rows = _rows(lengths, batch)
     padded = data.new_full((longest * batch, *data.shape[1:]), padding_value)
-    padded = padded.index_copy(0, from_numpy(rows), data).reshape(longest, batch, *data.shape[1:])
-    lengths = from_numpy(lengths.astype(np.int64))
+    padded = padded.index_copy(0, constant(rows), data).reshape(longest, batch, *data.shape[1:])
+    lengths = constant(lengths.astype(np.int64))
     if batch_first:
         padded = padded.transpose(0, 1)
     if unsorted_indices is not None:

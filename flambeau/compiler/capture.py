@@ -1,0 +1,564 @@
+"""Capture: run a function once, eagerly, and write down as a graph what it does to memory.
+
+Values are told apart by the memory they lie in, not by tensor object: every array that owns memory is a block with a
+current `Value`, and an array that shows part of it is a `Ref`. So views need no nodes, and a write through one makes a
+new value of the block. Memory that was alive before the call is outside state; memory that appears without a recorded
+op (a computation on raw arrays) ends the capture: better slow than wrong.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flambeau.compiler.graph import Graph, Node, Ref, Value, same_order
+from flambeau.compiler.symbols import Symbol, evaluator
+from flambeau.core import dispatch, recording
+from flambeau.core.device import MetaArray
+from flambeau.core.operands import promoted
+from flambeau.core.storage import _Memory
+from flambeau.core.tensor import Tensor
+
+PACKAGE = str(Path(__file__).resolve().parent.parent)
+SMALL = 4096  # bytes; an argument that Python reads (sequence lengths) and that is no larger becomes a guard
+_RANDOM = "generator"  # an op with this attribute draws from a stream
+
+
+class Unrecordable(Exception):
+    """What the function does cannot be captured; `line` is (file, number) of the user's code."""
+
+    def __init__(self, reason: str, line: Any = None, later: bool = False):
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+        self.later = later  # another attempt may succeed (state made in the first call)
+
+
+class Source:
+    """Where outside memory is found at a call.
+
+    kind: "argument" (number among the tensor arguments), "tensor" (an object), "grad" (of an object), "option" (a number
+    of an optimizer), "gradient" (arriving at an output, in a backward graph).
+    """
+
+    __slots__ = ("kind", "what")
+
+    def __init__(self, kind: str, what: Any):
+        self.kind = kind
+        self.what = what
+
+    def __repr__(self) -> str:
+        what = self.what if isinstance(self.what, (int, str)) else type(self.what).__name__
+        return f"{self.kind} {what}"
+
+
+class Block:
+    """A stretch of memory with the layout of the array it was met by, and the value it holds now."""
+
+    __slots__ = ("low", "high", "start", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor")
+
+    def __init__(self, array: np.ndarray, value: Value):
+        self.low, self.high = np.lib.array_utils.byte_bounds(array)
+        self.start = address(array)
+        self.itemsize = array.itemsize
+        self.dtype = array.dtype
+        self.shape = array.shape
+        self.strides = element_strides(array)
+        self.value = value
+        self.entry: Value | None = None
+        self.tensor: Any = None
+
+
+# What numpy's as_strided puts between a view and its base.
+_Strided: Any = type(np.lib.stride_tricks.as_strided(np.empty(1), (1,), (0,)).base)
+
+
+def address(array: np.ndarray) -> int:
+    """Of the first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+def element_strides(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(s // array.itemsize for s in array.strides)
+
+
+def root_of(array: np.ndarray) -> Any:
+    """The object that owns an array's memory."""
+    while True:
+        base = array.base
+        if base is None:
+            return array
+        if type(base) is _Memory:
+            base = base.owner
+        elif type(base) is _Strided:
+            base = base.base
+        if not isinstance(base, np.ndarray):
+            return base
+        array = base
+
+
+def is_dense(array: np.ndarray) -> bool:
+    """Whether the elements fill a stretch of memory without gaps or repetition."""
+    expected = 1
+    for stride, n in sorted((s, n) for s, n in zip(element_strides(array), array.shape) if n != 1):
+        if stride != expected:
+            return False
+        expected *= n
+    return True
+
+
+def user_line() -> tuple[str, int] | None:
+    """The innermost line of the call that is not in this package."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(PACKAGE):
+            return (name, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+class Recorder:
+    """Listens to one call: `with Recorder(arguments) as r: result = fn(...)`, then `r.graph`."""
+
+    def __init__(self, arguments: list[Tensor]):
+        self.graph = Graph()
+        self.thread = threading.get_ident()
+        self.arguments = arguments
+        self.blocks: dict[int, list[Block]] = {}
+        self.alive: dict[int, Any] = {}  # what keeps (or watches) each root, so that its id stays its own
+        self.externals: list[Block] = []
+        self.guards: list[tuple[Callable[[Any], Any], Any]] = []  # (evaluate(call) , expected)
+        self.reads: list[tuple[Source, np.ndarray]] = []  # arguments whose values Python read
+        self.options_read: list[tuple[dict, tuple]] = []  # (group, its items as they were)
+        self.option_values: dict[tuple, Symbol] = {}
+        self.optimizers: list[Any] = []
+        self.grads: dict[int, Tensor] = {}  # leaves whose .grad was touched
+        self.grad_entries: dict[int, tuple[Tensor, bool]] = {}  # leaves whose .grad at entry mattered: (leaf, was there)
+        self.leaves: dict[int, Tensor] = {}  # outside tensors that require grad
+        self.freed: list[Any] = []
+        self.made: list[weakref.ref] = []
+        self.state_changed: Any = None
+        self._announced: Any = None
+        self._busy = False
+        self._before: dict[int, list[Tensor]] = {}
+        self._listener: Any = None
+
+    # ---- beginning and end -------------------------------------------------------------------
+
+    def __enter__(self) -> Recorder:
+        if recording.recorder is not None:
+            raise Unrecordable("another capture is running")
+        for candidate in gc.get_objects():
+            if isinstance(candidate, Tensor) and type(getattr(candidate, "_array", None)) is np.ndarray:
+                self._before.setdefault(id(root_of(candidate._array)), []).append(candidate)
+        for index, argument in enumerate(self.arguments):
+            self._external(argument, Source("argument", index))
+        self._listener = dispatch.intercept(self._handle)
+        self._listener.__enter__()
+        recording.recorder = self
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        recording.recorder = None
+        self._listener.__exit__(*error)
+        self._before = {}
+
+    # ---- memory ------------------------------------------------------------------------------
+
+    def _find(self, array: np.ndarray) -> Block | None:
+        blocks = self.blocks.get(id(root_of(array)))
+        if not blocks:
+            return None
+        low, high = np.lib.array_utils.byte_bounds(array)
+        for block in blocks:
+            if block.low <= low and high <= block.high:
+                return block
+        return None
+
+    def _register(self, array: np.ndarray, value: Value) -> Block:
+        root = root_of(array)
+        key = id(root)
+        if key not in self.alive:
+            try:
+                self.alive[key] = weakref.ref(root, lambda _, key=key: self._forget(key))
+            except TypeError:
+                self.alive[key] = root
+        block = Block(array, value)
+        self.blocks.setdefault(key, []).append(block)
+        return block
+
+    def _forget(self, key: int) -> None:
+        self.blocks.pop(key, None)
+        self.alive.pop(key, None)
+
+    def _external(self, t: Tensor, source: Source) -> Block:
+        """Outside memory, as tensor `t` shows it."""
+        array = t._array
+        if type(array) is not np.ndarray:
+            raise Unrecordable("a tensor without memory (device meta)", user_line())
+        found = self._find(array)
+        if found is not None:
+            return found
+        if array.size == 0:
+            raise Unrecordable("a tensor without elements", user_line())
+        value = self.graph.value(array.shape, element_strides(array), array.dtype)
+        value.source = source
+        self.graph.inputs.append(value)
+        block = self._register(array, value)
+        self.alive[id(root_of(array))] = root_of(array)
+        block.entry, block.tensor = value, t
+        self.externals.append(block)
+        return block
+
+    def _outside(self, array: np.ndarray) -> Block | None:
+        """The block of memory that was alive before the call, seen now for the first time."""
+        candidates = self._before.get(id(root_of(array)))
+        if not candidates:
+            return None
+        low, high = np.lib.array_utils.byte_bounds(array)
+        best = None
+        for t in candidates:
+            if type(t._array) is np.ndarray and t._array.dtype == array.dtype and t._array.size:
+                first, last = np.lib.array_utils.byte_bounds(t._array)
+                if first <= low and high <= last and is_dense(t._array):
+                    if best is None or t._array.nbytes > best._array.nbytes or (
+                        t._array.nbytes == best._array.nbytes and t._requires_grad and not best._requires_grad):
+                        best = t
+        if best is None:
+            return None
+        return self._external(best, Source("tensor", best))
+
+    def ref(self, array: np.ndarray) -> Ref | None:
+        """The window that an array is, or None for memory of unknown origin."""
+        block = self._find(array)
+        if block is None:
+            block = self._outside(array)
+        if block is None:
+            return None
+        if array.dtype != block.dtype:
+            raise Unrecordable(f"memory of {block.dtype} read as {array.dtype}", user_line())
+        offset, rest = divmod(address(array) - block.start, block.itemsize)
+        if rest:
+            raise Unrecordable("an unaligned view", user_line())
+        return Ref(block.value, array.shape, element_strides(array), offset)
+
+    def operand(self, x: Any) -> Any:
+        """What a node reads for an operand of an op."""
+        if isinstance(x, Tensor):
+            if type(x._array) is MetaArray:
+                raise Unrecordable("a tensor without memory (device meta)", user_line())
+            found = self.ref(x._array)
+            if found is None:
+                raise Unrecordable("a tensor made by code that is not recorded as an operation", user_line())
+            if x._requires_grad and x._node is None and found.value.source is not None:
+                self.leaves.setdefault(id(x), x)
+            return found
+        if type(x) is Symbol:
+            return x.ref
+        return x
+
+    # ---- ops ---------------------------------------------------------------------------------
+
+    def _handle(self, op: Any, inputs: Any, attrs: Any) -> Any:
+        if threading.get_ident() != self.thread or self._busy:
+            return op.function(*inputs, **attrs)
+        if op.view:
+            return op.function(*inputs, **attrs)
+        operands = [self.operand(x) for x in inputs]
+        for value in attrs.values():
+            if isinstance(value, Tensor):
+                raise Unrecordable(f"{op.name} takes a tensor as an attribute", user_line())
+        if any(type(value) is Symbol for value in attrs.values()):
+            attrs = {name: self._fixed(value) for name, value in attrs.items()}
+        given = [float(x) if type(x) is Symbol else x for x in inputs]
+        self._busy = True
+        try:
+            compute = _common_type(op, given) if op.elementwise else None
+            result = op.function(*given, **attrs)
+        finally:
+            self._busy = False
+        made = (result,) if isinstance(result, Tensor) else tuple(result)
+        outputs: list[Value | None] = []
+        for t in made:
+            outputs.append(self._output(t) if isinstance(t, Tensor) else None)
+        if all(value is None for value in outputs):
+            return result
+        node = Node(op.name, operands, {**op.attributes, **attrs}, outputs, user_line())
+        node.compute = compute
+        node.effect = _RANDOM in attrs
+        self.graph.nodes.append(node)
+        return result
+
+    def _output(self, t: Tensor) -> Value | None:
+        """The value of a new tensor; None if the op returned memory that is already known."""
+        array = t._array
+        if type(array) is MetaArray:
+            raise Unrecordable("a tensor without memory (device meta)", user_line())
+        if self._find(array) is not None:
+            return None
+        if array.size == 0 and array.base is not None:
+            array = t._array = np.empty(array.shape, array.dtype)
+            t._storage = None
+        if not is_dense(array):
+            array = t._array = np.array(array, order="K" if array.strides and min(array.strides) > 0 else "C")
+            t._storage = None
+        value = self.graph.value(array.shape, element_strides(array), array.dtype)
+        self._register(array, value)
+        self.made.append(weakref.ref(t))
+        return value
+
+    def _fixed(self, value: Any) -> Any:
+        """A symbol where only a plain number can stand: a guard says that it stays the same."""
+        if type(value) is not Symbol:
+            return value
+        plain = float(value)
+        self.guards.append((value.evaluate, plain))
+        return plain
+
+    # ---- what happens beside the ops (core/recording.py) ---------------------------------------
+
+    def constant(self, array: np.ndarray) -> None:
+        if self._busy or type(array) is MetaArray or array.size == 0 or self._find(array) is not None:
+            return
+        if array.base is not None and self.ref(array) is not None:
+            return
+        if not is_dense(array):
+            return
+        value = self.graph.value(array.shape, element_strides(array), array.dtype)
+        first = array.reshape(-1)[:1]
+        uniform = array.dtype.kind in "biuf" and bool((array == first).all())
+        self.graph.constants[value] = np.broadcast_to(first.reshape(()).copy(), array.shape) if uniform else array.copy()
+        self._register(array, value)
+
+    def copied(self, made: np.ndarray, source: np.ndarray) -> None:
+        if made.size == 0:
+            return
+        ref = self.ref(source)
+        if ref is None:
+            if self._busy:
+                return
+            raise Unrecordable("a copy of memory of unknown origin", user_line())
+        value = ref.value
+        if not (ref.is_whole() and same_order(made.shape, element_strides(made), value.strides)):
+            value = self._copy_node(ref, made)
+        self._register(made, value)
+
+    def _copy_node(self, ref: Ref, like: np.ndarray, dtype: Any = None) -> Value:
+        value = self.graph.value(ref.shape, element_strides(like), dtype or like.dtype)
+        self.graph.nodes.append(Node("@copy", [ref], {}, [value], user_line()))
+        return value
+
+    def assigned(self, x: Tensor, result: Tensor) -> None:
+        """x[...] = result, both of one shape."""
+        target, source = x._array, result._array
+        if target.size == 0:
+            return
+        self._announced = x
+        values = self.operand(result)
+        place = self.operand(x)
+        block = self._find(target)
+        assert block is not None
+        overlapping = [b for b in self.blocks[id(root_of(target))] if b is not block and b.low < block.high and
+                       block.low < b.high]
+        if overlapping:
+            raise Unrecordable("a write to memory that is also seen through another argument", user_line())
+        if place.is_whole():
+            same = values.is_whole() and values.dtype == place.dtype and same_order(
+                target.shape, values.value.strides, block.strides)
+            block.value = values.value if same else self._copy_node(values, target, target.dtype)
+            return
+        if len(set(zip(place.strides, place.shape))) and any(s == 0 and n > 1 for s, n in zip(place.strides, place.shape)):
+            raise Unrecordable("a write to an expanded tensor", user_line())
+        updated = self.graph.value(block.shape, block.strides, block.dtype)
+        window = {"shape": place.shape, "strides": place.strides, "offset": place.offset}
+        self.graph.nodes.append(Node("@update", [block.value.whole(), values], window, [updated], user_line()))
+        block.value = updated
+
+    def wrote(self, t: Tensor) -> None:
+        if self._announced is t:
+            self._announced = None
+            return
+        if self._busy:
+            return
+        if self._find(t._array) is not None or self._outside(t._array) is not None:
+            raise Unrecordable("a write to a tensor that is not recorded as an operation", user_line())
+
+    def drawn(self, array: np.ndarray, draw: Any) -> None:
+        """The whole of `array` was filled with random numbers."""
+        if self._busy or array.size == 0:
+            return
+        if not is_dense(array):
+            raise Unrecordable("random numbers written into a view with gaps", user_line())
+        value = self.graph.value(array.shape, element_strides(array), array.dtype)
+        attrs = {"run": draw, "kind": getattr(draw, "kind", None), "parameters": getattr(draw, "parameters", None),
+                 "generator": getattr(draw, "generator", None)}
+        node = Node("@draw", [], attrs, [value], user_line())
+        node.effect = True
+        block = self._find(array)
+        if block is None:
+            block = self._outside(array)
+        if block is None:
+            self.graph.nodes.append(node)
+            self._register(array, value)
+            return
+        window = self.ref(array)
+        assert window is not None
+        self.graph.nodes.append(node)
+        if window.is_whole():
+            block.value = value
+            return
+        updated = self.graph.value(block.shape, block.strides, block.dtype)
+        self.graph.nodes.append(Node("@update", [block.value.whole(), value.whole()], {
+            "shape": window.shape, "strides": window.strides, "offset": window.offset}, [updated], user_line()))
+        block.value = updated
+
+    def read(self, t: Tensor) -> None:
+        """Python looks at values: fine for constants, and for small arguments that nothing wrote to."""
+        if self._busy or t._array.size == 0 or type(t._array) is MetaArray:
+            return
+        ref = self.ref(t._array)
+        if ref is not None:
+            if ref.value in self.graph.constants:
+                return
+            source = ref.value.source
+            if (source is not None and source.kind in ("argument", "tensor") and t._array.dtype.kind in "biu"
+                    and ref.is_whole() and t._array.nbytes <= SMALL):
+                self.reads.append((source, t._array.copy()))
+                return
+        raise Unrecordable("Python reads the values of a tensor", user_line())
+
+    def changed(self, owner: Any) -> None:
+        if self.state_changed is None:
+            self.state_changed = (type(owner).__name__, user_line())
+
+    # ---- gradients ---------------------------------------------------------------------------
+
+    def grad_read(self, leaf: Tensor) -> None:
+        """leaf.grad is looked at: if this call has not set it, what it was at entry matters."""
+        key = id(leaf)
+        if key in self.grads:
+            return
+        self.grads[key] = leaf
+        there = leaf._grad is not None
+        self.grad_entries[key] = (leaf, there)
+        if there:
+            self._external(leaf._grad, Source("grad", leaf))
+
+    accumulating = grad_read
+
+    def grad_set(self, leaf: Tensor) -> None:
+        self.grads.setdefault(id(leaf), leaf)
+
+    def released(self, node: Any) -> None:
+        self.freed.append(node)
+
+    # ---- numbers -----------------------------------------------------------------------------
+
+    def options(self, optimizer: Any, group: dict) -> dict:
+        """A parameter group whose numbers are symbols, for our own algorithms; others are guarded as they are."""
+        if not any(known is optimizer for known in self.optimizers):
+            self.optimizers.append(optimizer)
+        if not any(known is group for known, _ in self.options_read):
+            self.options_read.append((group, tuple(group.items())))
+        if not type(optimizer).__module__.startswith("flambeau.optim"):
+            return group
+        return {name: self._option(group, name, value) for name, value in group.items()}
+
+    def _option(self, group: dict, name: str, value: Any) -> Any:
+        if type(value) is float:
+            return self._option_symbol(group, name, None, value)
+        if type(value) is tuple and all(type(v) is float for v in value):
+            return tuple(self._option_symbol(group, name, i, v) for i, v in enumerate(value))
+        return value
+
+    def _option_symbol(self, group: dict, name: str, index: Any, value: float) -> Symbol:
+        key = (id(group), name, index)
+        if key not in self.option_values:
+            ref = self.graph.value((), (), np.dtype(np.float64))
+            ref.source = Source("option", (group, name, index))
+            self.graph.inputs.append(ref)
+
+            def evaluate(call: Any) -> float:
+                found = group[name]
+                return found if index is None else found[index]
+
+            self.option_values[key] = self._symbol(value, ref.whole(), evaluate)
+        return self.option_values[key]
+
+    def _symbol(self, value: float, ref: Ref, evaluate: Any) -> Symbol:
+        made = Symbol(value)
+        made.recorder, made.ref, made.evaluate = self, ref, evaluate
+        return made
+
+    def symbol_of(self, name: str, function: Any, left: Any, right: Any) -> Symbol:
+        """The result of arithmetic on symbols and numbers, as a node."""
+        value = function(float(left), float(right))
+        if not isinstance(value, float):
+            raise Unrecordable("complex arithmetic on an option", user_line())
+        out = self.graph.value((), (), np.dtype(np.float64))
+        operands = [x.ref if type(x) is Symbol else float(x) for x in (left, right)]
+        node = Node(name, operands, {}, [out], user_line())
+        node.compute = np.dtype(np.float64)
+        self.graph.nodes.append(node)
+        return self._symbol(value, out.whole(), evaluator(function, left, right))
+
+    def number(self, t: Tensor) -> Any:
+        """The value of a 0-d tensor of state (a step count), as a symbol."""
+        ref = self.operand(t)
+        if t._array.size != 1:
+            raise Unrecordable("a number read from a tensor of several elements", user_line())
+        return self._symbol(float(t._array.reshape(())), ref, lambda call, ref=ref: host_value(ref))
+
+    def require(self, function: Any, left: Any, right: Any, answer: bool) -> None:
+        self.guards.append((evaluator(function, left, right), answer))
+
+
+def _common_type(op: Any, inputs: list[Any]) -> np.dtype | None:
+    """The dtype an elementwise op computes in."""
+    types = {x._array.dtype for x in inputs if isinstance(x, Tensor)}
+    numbers = any(not isinstance(x, Tensor) and x is not None for x in inputs)
+    if len(types) == 1 and not numbers and not (op.float_op and next(iter(types)).kind in "biu"):
+        return next(iter(types))
+    if any(x is None for x in inputs):
+        return None
+    # One element of each operand decides as well as all of them.
+    small = [_first(x) for x in inputs]
+    arrays = promoted(op, small)
+    return next((a.dtype for a in arrays if isinstance(a, np.ndarray)), None)
+
+
+def _first(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    made = object.__new__(Tensor)
+    made._array = x._array if x._array.ndim == 0 else x._array[(slice(0, 1),) * x._array.ndim]
+    return made
+
+
+def host_value(ref: Ref) -> float:
+    """The value that a 0-d value of a later call will have, computed from state as it is before that call."""
+    value = ref.value
+    if value.source is not None:
+        kind, what = value.source.kind, value.source.what
+        if kind == "tensor":
+            return float(what._array.reshape(()))
+        if kind == "option":
+            group, name, index = what
+            return float(group[name] if index is None else group[name][index])
+        raise Unrecordable("a number that depends on an argument", None)
+    node = value.node
+    if node is None:
+        raise Unrecordable("a number of unknown origin", None)
+    operands = [np.float64(host_value(x)) if isinstance(x, Ref) else x for x in node.inputs]
+    if node.op == "@copy":
+        return float(operands[0])
+    kernel = dispatch.REGISTRY[node.op].kernel
+    return float(np.asarray(kernel(*operands, **node.attrs)).astype(value.dtype))
