@@ -14,7 +14,7 @@ import numpy as np
 
 from flambeau.backends.llvm import registers as reg
 from flambeau.backends.llvm.arithmetic import convert, divide_integers, integer_power, modulo_floats
-from flambeau.backends.llvm.functions import FUNCTIONS, call_function
+from flambeau.backends.llvm.functions import NAMES, call_function
 
 
 class Scalar:
@@ -158,7 +158,7 @@ class Scalar:
 class Maths:
     """The functions of Scalars, for one IR builder. Half-width floats are computed in float32 and rounded once.
 
-    Beside the methods below, every name in `functions.FUNCTIONS` is a method: exp(x), pow(x, y), …
+    Beside the methods below, every name in `functions.NAMES` is a method: exp(x), pow(x, y), …
     """
 
     def __init__(self, builder: Any):
@@ -299,11 +299,11 @@ def _function_method(name: str) -> Callable[..., Scalar]:
         return call_function(self, name, operands)
 
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = FUNCTIONS[name].__doc__
+    method.__doc__ = f"{name}, element by element, for floats."
     return method
 
 
-for _name in FUNCTIONS:
+for _name in NAMES:
     setattr(Maths, _name, _function_method(_name))
 
 
