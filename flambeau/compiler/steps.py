@@ -28,11 +28,15 @@ class KernelStep:
 
 @dataclass
 class LibraryStep:
-    """A oneDNN primitive; `operands[i]` is its argument number `primitive.arguments[i]`. The last `outputs` operands are written."""
+    """A oneDNN primitive; `operands[i]` is its argument number `primitive.arguments[i]`.
+
+    The last `outputs` operands are written. `once`: what it makes depends on state only, so it may run once per change.
+    """
 
     primitive: Any
     operands: tuple[Ref, ...]
     outputs: int = 1
+    once: bool = False
 
 
 @dataclass

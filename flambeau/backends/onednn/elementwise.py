@@ -26,6 +26,11 @@ _BINARY = {"add": lib.BINARY_ADD, "sub": lib.BINARY_SUB, "mul": lib.BINARY_MUL, 
 _ALPHA = {"silu": 1.0, "softplus": 1.0}
 
 
+def algorithm(name: str, alpha: float = 0.0) -> tuple[int, float]:
+    """oneDNN's number for an elementwise function, and its first parameter."""
+    return _FORWARD[name], _ALPHA.get(name, alpha)
+
+
 def dense(array: np.ndarray) -> np.ndarray:
     """The array if its elements fill their memory without gaps, in any order of axes; else a contiguous copy."""
     if array.flags.c_contiguous:

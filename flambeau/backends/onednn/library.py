@@ -51,6 +51,7 @@ ARG_SCALE, ARG_SHIFT, ARG_WORKSPACE, ARG_SCRATCHPAD = 51, 52, 64, 80
 ARG_DIFF_SRC, ARG_DIFF_DST, ARG_DIFF_WEIGHTS, ARG_DIFF_BIAS = 129, 145, 161, 169
 ARG_DIFF_SCALE, ARG_DIFF_SHIFT = 255, 256
 ARG_MULTIPLE_SRC = 1024
+ARG_POST_OP = 32768  # of post-op number i: ARG_POST_OP * (i + 1) | which of its arguments
 
 # dnnl_query_t
 QUERY_IMPLEMENTATION, QUERY_STRIDES, QUERY_EXEC_ARG_MD = 8, 14, 255
@@ -100,6 +101,14 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "dnnl_stream_create": [_P, _P, c_uint],
     "dnnl_primitive_attr_create": [_P],
     "dnnl_primitive_attr_set_scratchpad_mode": [_P, c_int],
+    "dnnl_primitive_attr_destroy": [_P],
+    "dnnl_primitive_attr_set_post_ops": [_P, _P],
+    "dnnl_post_ops_create": [_P],
+    "dnnl_post_ops_destroy": [_P],
+    "dnnl_post_ops_append_sum": [_P, c_float, ctypes.c_int32, c_int],
+    "dnnl_post_ops_append_eltwise": [_P, c_int, c_float, c_float],
+    "dnnl_post_ops_append_binary": [_P, c_int, _P],
+    "dnnl_post_ops_append_prelu": [_P, c_int],
     "dnnl_memory_desc_create_with_strides": [_P, c_int, _D, c_int, _D],
     "dnnl_memory_desc_create_with_tag": [_P, c_int, _D, c_int, c_int],
     "dnnl_memory_desc_clone": [_P, _P],

@@ -5,6 +5,7 @@ The path per call is short on purpose: look up by shapes, set one handle per arg
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from ctypes import byref, c_void_p
@@ -75,7 +76,8 @@ class Primitive:
     __slots__ = ("name", "descriptions", "_description", "_handle", "_memories", "_arguments", "_count", "_scratch",
                  "_scratch_memory", "_lock", "_execute", "_set", "_stream", "_library", "_hint")
 
-    def __init__(self, name: str, create: Sequence[Any], arguments: Sequence[int], hint: Primitive | None = None):
+    def __init__(self, name: str, create: Sequence[Any], arguments: Sequence[int], hint: Primitive | None = None,
+                 post_ops: PostOps | None = None):
         """Create `dnnl_<name>_primitive_desc_create(…, *create)`.
 
         `arguments` are the DNNL_ARG numbers in the order `run` takes addresses. Raises OneDNNError if the library
@@ -84,7 +86,7 @@ class Primitive:
         library = self._library = loaded()
         self.name = name
         self._hint = hint  # a backward descriptor refers to its forward one
-        self._description = description_of(name, create, hint)
+        self._description = description_of(name, create, hint, post_ops)
         self._handle = c_void_p()
         library.call("dnnl_primitive_create", byref(self._handle), self._description)
         scratch = self.query(lib.QUERY_SCRATCHPAD_MD, 0)
@@ -114,6 +116,44 @@ class Primitive:
     def implementation(self) -> str:
         """The kernel oneDNN chose."""
         return str(self._library.implementation(self._description))
+
+    # What native code needs to run the primitive by itself: `dnnl_memory_set_data_handle` for each of `memories`, then
+    # `dnnl_primitive_execute(handle, stream, count, exec_arguments)`.
+
+    @property
+    def handle(self) -> int:
+        """The dnnl_primitive_t."""
+        return int(self._handle.value or 0)
+
+    @property
+    def stream(self) -> int:
+        """The dnnl_stream_t to execute on."""
+        return int(self._stream.value or 0)
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """The DNNL_ARG number of each argument; the scratchpad's, if there is one, comes last."""
+        return tuple(slot.arg for slot in self._arguments)
+
+    @property
+    def memories(self) -> tuple[int, ...]:
+        """The dnnl_memory_t of each argument, in the order of `arguments`."""
+        return tuple(int(slot.memory) for slot in self._arguments)
+
+    @property
+    def exec_arguments(self) -> int:
+        """The address of the dnnl_exec_arg_t array, which has `count` entries."""
+        return ctypes.addressof(self._arguments)
+
+    @property
+    def count(self) -> int:
+        """How many arguments there are, with the scratchpad."""
+        return self._count
+
+    @property
+    def scratchpad(self) -> int:
+        """Bytes of the scratchpad; 0: there is none."""
+        return self._scratch
 
     def size(self, argument: int) -> int:
         """Bytes of one argument."""
@@ -147,11 +187,93 @@ class Primitive:
             dll.dnnl_primitive_desc_destroy(self._description)
 
 
-def description_of(name: str, create: Sequence[Any], hint: Primitive | None = None) -> c_void_p:
+class PostOps:
+    """What a primitive does to its result before it stores it: a chain of functions and of sums with other arrays.
+
+    `arguments` are the DNNL_ARG numbers of the arrays it reads, in order.
+    """
+
+    def __init__(self) -> None:
+        self._library = loaded()
+        self._chain = c_void_p()
+        self._library.call("dnnl_post_ops_create", byref(self._chain))
+        self._length = 0
+        self.arguments: list[int] = []
+
+    @classmethod
+    def of(cls, chain: Sequence[tuple[Any, ...]], others: Sequence[c_void_p]) -> PostOps:
+        """The chain of ("add",) and ("mul",), each with the next of the arrays `others`, ("relu",), which takes an
+        array of one 0 from `others`, and (other elementwise function, alpha).
+        """
+        from flambeau.backends.onednn.elementwise import algorithm
+
+        found, arrays = cls(), iter(others)
+        for name, *parameters in chain:
+            if name == "relu":
+                next(arrays)
+                found.prelu()
+            elif name in ("add", "mul"):
+                found.binary(lib.BINARY_ADD if name == "add" else lib.BINARY_MUL, next(arrays))
+            else:
+                found.eltwise(*algorithm(name, *parameters))
+        return found
+
+    def eltwise(self, algorithm: int, alpha: float = 0.0, beta: float = 0.0) -> PostOps:
+        """Then apply an elementwise function."""
+        self._library.call("dnnl_post_ops_append_eltwise", self._chain, algorithm, alpha, beta)
+        self._length += 1
+        return self
+
+    def binary(self, algorithm: int, other: c_void_p) -> PostOps:
+        """Then combine with another array, given by its descriptor; sizes of 1 are broadcast."""
+        self._library.call("dnnl_post_ops_append_binary", self._chain, algorithm, other)
+        self.arguments.append(lib.ARG_POST_OP * (self._length + 1) | lib.ARG_SRC_1)
+        self._length += 1
+        return self
+
+    def prelu(self) -> PostOps:
+        """Then multiply what is not above zero by the single number in an array of one element; nan stays nan."""
+        self._library.call("dnnl_post_ops_append_prelu", self._chain, 0)
+        self.arguments.append(lib.ARG_POST_OP * (self._length + 1) | lib.ARG_WEIGHTS)
+        self._length += 1
+        return self
+
+    def add_to_target(self) -> PostOps:
+        """Then add what the target's memory held before."""
+        self._library.call("dnnl_post_ops_append_sum", self._chain, 1.0, 0, lib.F32)
+        self._length += 1
+        return self
+
+    def attributes(self) -> c_void_p:
+        """A new dnnl_primitive_attr_t with this chain; whoever asks destroys it."""
+        out = c_void_p()
+        self._library.call("dnnl_primitive_attr_create", byref(out))
+        self._library.call("dnnl_primitive_attr_set_scratchpad_mode", out, lib.SCRATCHPAD_USER)
+        self._library.call("dnnl_primitive_attr_set_post_ops", out, self._chain)
+        return out
+
+    def __del__(self) -> None:
+        dll = self._library.dll if hasattr(self, "_library") else None
+        if dll is not None and dll.dnnl_post_ops_destroy is not None and self._chain:
+            dll.dnnl_post_ops_destroy(self._chain)
+
+
+def description_of(name: str, create: Sequence[Any], hint: Primitive | None = None,
+                   post_ops: PostOps | None = None) -> c_void_p:
     """A primitive descriptor; backward ones get the forward descriptor as hint."""
     library = loaded()
+    attributes = library.attributes if post_ops is None else post_ops.attributes()
+    try:
+        return _described(library, name, create, hint, attributes)
+    finally:
+        if post_ops is not None:
+            library.dll.dnnl_primitive_attr_destroy(attributes)
+
+
+def _described(library: Any, name: str, create: Sequence[Any], hint: Primitive | None,
+               attributes: c_void_p) -> c_void_p:
     out = c_void_p()
-    tail = [library.attributes] if hint is None else [hint._description, library.attributes]
+    tail = [attributes] if hint is None else [hint._description, attributes]
     if name == "reorder":
         source, target = create
         library.call("dnnl_reorder_primitive_desc_create", byref(out), source, library.engine, target, library.engine,

@@ -1,0 +1,152 @@
+"""Matrix products and linear layers as oneDNN's matmul, at the operands' own strides."""
+
+from __future__ import annotations
+
+import math
+from ctypes import c_void_p
+
+from flambeau.backends.onednn import library as lib
+from flambeau.backends.onednn.memory import loaded, strided
+from flambeau.backends.onednn.primitive import PostOps, Primitive
+from flambeau.compiler.graph import Node, Ref
+from flambeau.compiler.kernel import Apply, Instruction, Kernel, Load, Reduce, Store
+from flambeau.compiler.lower.onednn import FLOAT, Plan, Sizes, quality, reorder, reshaped, takes
+from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
+
+# Up to this many products a loop of our own beats the call of the library.
+FEW_PRODUCTS, FEW_IN_ROWS = 1024, 32768  # the latter where one side is a vector and both are read along rows
+# Without AVX-512 oneDNN packs an operand column by column; rows that lie a multiple of this many elements apart fall
+# into the same lines of the cache, and a long product takes twice the time (docs/decisions/0009-compiled-layouts.md).
+PAGE, LONG, GAP = 1024, 1024, 16
+
+
+@lowering("matmul", "matmul_chain")
+def matmul(node: Node, low: Lowering) -> list[Step] | None:
+    """Products of the last two axes, the others broadcast."""
+    x, y, *others = node.inputs
+    out = node.outputs[0]
+    if out is None or not takes(x, y, *others):
+        return None
+    target = out.whole()
+    return product(node, low, x, y, None, target, others)
+
+
+@lowering("linear", "linear_chain")
+def linear(node: Node, low: Lowering) -> list[Step] | None:
+    """x @ w.T + bias, all rows as one matrix where strides allow."""
+    x, w, bias, *others = node.inputs
+    out = node.outputs[0]
+    if out is None or not takes(x, w, bias, *others):
+        return None
+    rows = math.prod(x.shape[:-1])
+    target = reshaped(out.whole(), (rows, w.shape[0]))
+    flat = reshaped(x, (rows, x.shape[-1]))
+    sides = [reshaped(other, (rows, w.shape[0])) for other in others]
+    plan: list[Step] = []
+    if flat is None:
+        first = Plan(low)
+        flat = reshaped(first.copied(x), (rows, x.shape[-1]))
+        plan = first.steps
+    if target is None or flat is None or any(side is None for side in sides):
+        return None
+    found = product(node, low, flat, swapped(w), bias, target, [side for side in sides if side is not None])
+    return None if found is None else plan + found
+
+
+def product(node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Ref,
+            others: list[Ref]) -> list[Step] | None:
+    """The steps of out = x @ y + bias and of the node's post-ops."""
+    rank = len(out.shape)
+    x, y = widened(x, rank), widened(y, rank)
+    if "post" not in node.attrs and is_small(x, y, out):
+        return [loop(x, y, bias, out)]
+    plan = Plan(low)
+    x, y, others = readable(plan, x), readable(plan, y), [plan.dense(widened(other, rank)) for other in others]
+    if not loaded().has_avx512:
+        x, y = apart(plan, x, contracted=-1), apart(plan, y, contracted=-2)
+    chain = PostOps.of(node.attrs.get("post", ()), [described(other) for other in others])
+    inputs = [lib.ARG_SRC, lib.ARG_WEIGHTS, *([] if bias is None else [lib.ARG_BIAS]), *chain.arguments]
+    try:
+        primitive = Primitive("matmul", [
+            described(x), described(y), None if bias is None else strided((*(1,) * (rank - 1), bias.shape[0])),
+            described(out)], [*inputs, lib.ARG_DST], post_ops=chain)
+    except lib.OneDNNError:
+        return None
+    if not quality(primitive):
+        return None
+    plan.run(primitive, [x, y, *([] if bias is None else [plan.vector(bias)]), *others], [out])
+    return plan.steps
+
+
+def is_small(x: Ref, y: Ref, out: Ref) -> bool:
+    """Whether a loop of our own takes less time than the call of the library."""
+    count = math.prod(out.shape) * x.shape[-1]
+    if 1 in out.shape[-2:] and x.strides[-1] == y.strides[-2] == 1:
+        return count <= FEW_IN_ROWS
+    return count <= FEW_PRODUCTS
+
+
+def widened(ref: Ref, rank: int) -> Ref:
+    """The window with axes of one element in front."""
+    more = rank - len(ref.shape)
+    return Ref(ref.value, (*(1,) * more, *ref.shape), (*(0,) * more, *ref.strides), ref.offset)
+
+
+def swapped(matrix: Ref) -> Ref:
+    """The transpose of the last two axes."""
+    (*shape, rows, columns), (*strides, down, right) = matrix.shape, matrix.strides
+    return Ref(matrix.value, (*shape, columns, rows), (*strides, right, down), matrix.offset)
+
+
+def described(ref: Ref) -> c_void_p:
+    """The descriptor of a window; axes of one element get the stride they would have in plain order."""
+    steps, plain = list(ref.strides), 1
+    for axis in reversed(range(len(steps))):
+        if ref.shape[axis] == 1:
+            steps[axis] = max(plain, 1)
+        plain = max(plain, steps[axis] * ref.shape[axis])
+    return strided(ref.shape, tuple(steps))
+
+
+def readable(plan: Plan, ref: Ref) -> Ref:
+    """A window whose matrices have unit stride along one axis; broadcast axes have one element. Copied if need be."""
+    shape: Sizes = tuple(1 if step == 0 else n for n, step in zip(ref.shape[:-2], ref.strides))
+    ref = Ref(ref.value, (*shape, *ref.shape[-2:]), ref.strides, ref.offset)
+    (rows, columns), (down, right) = ref.shape[-2:], ref.strides[-2:]
+    by_rows = (right == 1 or columns == 1) and (down >= columns or rows == 1)
+    by_columns = (down == 1 or rows == 1) and (right >= rows or columns == 1)
+    return ref if by_rows or by_columns else plan.copied(ref)
+
+
+def apart(plan: Plan, ref: Ref, contracted: int) -> Ref:
+    """The matrix, copied with a gap after each row if its rows are many, run along the contracted axis, and collide."""
+    other = -3 - contracted
+    if (len(ref.shape) != 2 or ref.strides[other] != 1 or ref.strides[contracted] % PAGE
+            or ref.shape[contracted] < LONG):
+        return ref
+    length, count = ref.shape[other], ref.shape[contracted]
+    room = plan.low.graph.value((count, length + GAP), (length + GAP, 1), FLOAT)
+    steps = (length + GAP, 1) if other == -1 else (1, length + GAP)
+    target = Ref(room, ref.shape, steps)
+    plan.run(reorder(described(ref), described(target)), [ref], [target])
+    return target
+
+
+def loop(x: Ref, y: Ref, bias: Ref | None, out: Ref) -> KernelStep:
+    """A small product as a loop nest of our own: the space is (batch…, rows, columns, inner), reduced over the last."""
+    depth = x.shape[-1]
+    shape = (*out.shape, depth)
+    batch = [tuple(0 if n == 1 else step for n, step in zip(ref.shape[:-2], ref.strides)) for ref in (x, y)]
+    values = list(dict.fromkeys(ref.value for ref in (x, y, bias, out) if ref is not None))
+    body: list[Instruction] = [
+        Load(values.index(x.value), (*batch[0], x.strides[-2], 0, x.strides[-1]), x.offset, FLOAT),
+        Load(values.index(y.value), (*batch[1], 0, y.strides[-1], y.strides[-2]), y.offset, FLOAT),
+        Apply("mul", (0, 1), (), FLOAT),
+        Reduce("sum", 2, FLOAT),
+    ]
+    if bias is not None:
+        across = (*(0,) * (len(shape) - 2), bias.strides[0], 0)
+        body += [Load(values.index(bias.value), across, bias.offset, FLOAT), Apply("add", (3, 4), (), FLOAT)]
+    body.append(Store(values.index(out.value), (*out.strides, 0), out.offset, len(body) - 1, FLOAT))
+    reads = tuple(value for value in values if value is not out.value)
+    return KernelStep(Kernel(shape, 1, tuple(body), len(values)), tuple(values), reads, (out.value,))
