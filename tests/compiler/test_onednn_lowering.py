@@ -7,6 +7,7 @@ import pytest
 
 from flambeau.backends.onednn import available
 from flambeau.compiler.steps import LibraryStep
+from flambeau.core.dispatch import REGISTRY
 from tests.compiler.library_steps import check, lowered
 
 pytestmark = pytest.mark.skipif(not available(), reason="oneDNN is not installed")
@@ -54,8 +55,6 @@ def test_convolution(x_shape, w_shape, how, last):
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("x_shape, w_shape, how", CASES)
 def test_gradients_of_convolution(x_shape, w_shape, how, last):
-    from flambeau.core.dispatch import REGISTRY
-
     x, w = numbers(*x_shape, last=last), numbers(*w_shape)
     y = REGISTRY["convolution"].kernel(x, w, None, **how)
     grad = numbers(*y.shape, last=last)
@@ -160,3 +159,28 @@ def test_avg_pool(shape, kernel, stride, padding, count, include_pad, last):
     check("avg_pool_backward", numbers(*shape[:2], *count, last=last), size=shape[2:], **how)
     expanded = np.broadcast_to(numbers(*shape[:2], *(1,) * len(count)), (*shape[:2], *count))
     check("avg_pool_backward", expanded, size=shape[2:], **how)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("shape, kernel, stride, padding, count", POOLS)
+def test_max_pool(shape, kernel, stride, padding, count, dilation, last):
+    """With nan and infinities, ties, and windows that overlap or leave places out."""
+    count = tuple((n + 2 * p - dilation * (k - 1) - 1) // s + 1
+                  for n, p, k, s in zip(shape[2:], padding, kernel, stride)) if dilation > 1 else count
+    x = numbers(*shape, last=last).round(1)
+    x[0, 0] = -np.inf
+    x[0, 1].flat[5], x[0, 2].flat[2] = np.nan, np.inf
+    how = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": (dilation,) * len(kernel)}
+    check("max_pool", x, count=count, track=False, **how)
+    steps = check("max_pool", x, count=count, track=True, **how)
+    assert len(steps) <= 3 ** len(kernel)
+    place = REGISTRY["max_pool"].run(x, count=count, track=True, **how)[1]
+    check("max_pool_backward", numbers(*shape[:2], *count, last=last), place, size=shape[2:], **how)
+
+
+def test_gaps_between_pools_get_zero_gradients():
+    how = {"kernel": (2, 2), "stride": (3, 4), "padding": (0, 0), "dilation": (1, 1)}
+    x = numbers(2, 4, 12, 11)
+    _, place = REGISTRY["max_pool"].run(x, count=(4, 3), track=True, **how)
+    check("max_pool_backward", numbers(2, 4, 4, 3), place, size=(12, 11), **how)
