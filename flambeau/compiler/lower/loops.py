@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -19,9 +20,12 @@ from llvmlite import ir
 from flambeau.backends.llvm import jit, runtime
 from flambeau.backends.llvm import registers as reg
 from flambeau.compiler.kernel import Gather, Kernel, Load, Store
+from flambeau.compiler.lower.columns import Tiles, write_along_columns
 from flambeau.compiler.lower.nest import Nest, Unsupported, cost, simplify
+from flambeau.compiler.lower.partials import cut_length, group_of_rows, write_column_shares, write_row_shares
 from flambeau.compiler.lower.pointwise import Rows, write_flat, write_rows
-from flambeau.compiler.lower.rows import Columns, pass_unrolling, write_along_columns, write_along_rows
+from flambeau.compiler.lower.rows import write_along_rows
+from flambeau.compiler.lower.stages import Shares, Stages
 
 FUNCTION = ir.FunctionType(ir.VoidType(), [reg.pointer, reg.i64, reg.i64])
 
@@ -90,8 +94,8 @@ class Emitter:
     ) -> Phase:
         """The function for a kernel, written unless the module has it; `shared`: by kernels of any extent."""
         kernel = replace(nest.kernel, shape=()) if shared else nest.kernel
-        key = repr((kernel, self.threads, self.width))
-        name = f"loops.{kind}.{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
+        key = repr((kind, kernel, self.threads, self.width))
+        name = f"loops.{kind.partition(chr(32))[0]}.{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
         function = self.module.globals.get(name)
         if function is None:
             function = ir.Function(self.module, FUNCTION, name)
@@ -117,21 +121,59 @@ class Emitter:
         phase = self.phase("rows", nest, rows.extent, lambda f: write_rows(nest, rows, f, lanes))
         return Emitted((phase,), 0, self.threads, False)
 
-    def reduction(self, nest: Nest) -> Emitted:
+    def reduction(self, nest: Nest, whole: bool = False) -> Emitted:
+        """`whole`: all passes over a kept point follow each other, whatever the sizes."""
         lanes = self.lanes(nest)
         axis = nest.best_axis(range(nest.rank))
-        if axis in nest.inner_dims or not nest.kept_dims:
-            if axis not in nest.inner_dims:
-                axis = nest.inner_dims[-1]
-            extent = nest.size(nest.kept_dims)
-            phase = self.phase("sums", nest, extent, lambda f: write_along_rows(nest, axis, f, lanes))
+        if axis not in nest.kept_dims:
+            points = nest.size(nest.kept_dims)
+            if not whole and points < 2 * self.threads and self.threads > 1 and estimate(nest) > PARALLEL:
+                return self.staged(nest, None, axis, 4 * self.threads // points)
+            phase = self.phase("sums", nest, points, lambda f: write_along_rows(nest, axis, f, lanes))
             return Emitted((phase,), 0, self.threads, False)
-        unroll = max(pass_unrolling(nest, [*r, *s], len(r)) for r, s in nest.passes)
-        columns = Columns(nest, axis, lanes, min(unroll, -(-nest.shape[axis] // lanes)))
-        phase = self.phase("columns", nest, columns.extent, lambda f: write_along_columns(nest, columns, f, lanes))
+        tiles = Tiles(nest, axis, lanes)
+        down = nest.size(nest.inner_dims) * nest.width_dtype.itemsize
+        if (
+            not whole
+            and (down * tiles.width > TILE or (tiles.extent < self.threads and estimate(nest) > PARALLEL))
+            and down * nest.shape[axis] > SLAB
+        ):
+            points = nest.size(tiles.others)
+            shares = 1 if points >= 2 * self.threads else self.threads if points == 1 else 2 * self.threads // points
+            return self.staged(nest, axis, axis, shares)
+        phase = self.phase("columns", nest, tiles.extent, lambda f: write_along_columns(nest, tiles, f, lanes))
         return Emitted((phase,), 0, self.threads, False)
 
+    def staged(self, nest: Nest, kept_axis: int | None, axis: int, shares: int) -> Emitted:
+        """In several phases, each reduction in shares that the next phase adds up."""
+        lanes = self.lanes(nest)
+        cut = max(nest.inner_dims, key=lambda d: (nest.shape[d], -d))
+        multiple = 4 * lanes if cut == axis else group_of_rows(nest, axis) if cut == nest.inner_dims[-1] else 1
+        length = cut_length(nest.shape[cut], max(1, shares), multiple)
+        stages = Stages(nest, Shares(-(-nest.shape[cut] // length), cut, length), kept_axis, lanes)
+        phases: list[Phase] = []
+        for number, (reduces, _) in enumerate(nest.passes):
+            if not reduces:
+                phases += self.emitted(Nest(simplify(stages.points(number)))).phases
+                continue
+            kernel, partials = stages.partial(number)
+            part = Nest(kernel)
+            if kept_axis is None:
+                extent = nest.size(nest.kept_dims) * partials.shares
+                write = partial(write_row_shares, part, axis, partials, lanes=lanes)
+            else:
+                extent = nest.size([d for d in nest.kept_dims if d != axis]) * partials.shares
+                write = partial(write_column_shares, part, axis, partials, lanes=lanes)
+            phases.append(self.phase(f"shares {partials}", part, extent, write))
+            phases += self.reduction_or_points(Nest(simplify(stages.combined(number)))).phases
+        return Emitted(tuple(phases), stages.room.nbytes, self.threads, False)
 
+    def reduction_or_points(self, nest: Nest) -> Emitted:
+        return self.reduction(nest, whole=True) if nest.reduces else self.pointwise(nest)
+
+
+TILE = 32 * 1024  # bytes of a tile of columns that the first cache holds
+SLAB = 128 * 1024  # bytes of all columns together that the second cache holds
 PARALLEL = 20_000.0  # nanoseconds of work from which a parallel region pays: see `backends/llvm/runtime.py`
 
 
