@@ -38,6 +38,15 @@ PARAMETERS = {
     "convnext_large": 197_767_336,
     "vit_b_16": 86_567_656, "vit_b_32": 88_224_232, "vit_l_16": 304_326_632, "vit_l_32": 306_535_400,
     "vit_h_14": 632_045_800,
+    "regnet_y_400mf": 4_344_144, "regnet_y_800mf": 6_432_512, "regnet_y_1_6gf": 11_202_430,
+    "regnet_y_3_2gf": 19_436_338, "regnet_y_8gf": 39_381_472, "regnet_y_16gf": 83_590_140,
+    "regnet_y_32gf": 145_046_770, "regnet_y_128gf": 644_812_894,
+    "regnet_x_400mf": 5_495_976, "regnet_x_800mf": 7_259_656, "regnet_x_1_6gf": 9_190_136,
+    "regnet_x_3_2gf": 15_296_552, "regnet_x_8gf": 39_572_648, "regnet_x_16gf": 54_278_536,
+    "regnet_x_32gf": 107_811_560,
+    "swin_t": 28_288_354, "swin_s": 49_606_258, "swin_b": 87_768_224,
+    "swin_v2_t": 28_351_570, "swin_v2_s": 49_737_442, "swin_v2_b": 87_930_848,
+    "maxvit_t": 30_919_624,
 }
 OPTIONS = {"googlenet": {"aux_logits": False, "init_weights": False}, "inception_v3": {"init_weights": False}}
 
@@ -180,8 +189,8 @@ def test_vit_wants_its_own_image_size():
 def test_weights_come_with_their_transforms():
     weights = models.EfficientNet_B1_Weights
     crops = [member.transforms.keywords["crop_size"] for member in weights]
-    methods = [member.transforms.keywords["interpolation"] for member in weights]
-    assert (crops, methods) == ([240, 240], ["bicubic", "bilinear"])
+    methods = [member.transforms().interpolation for member in weights]
+    assert (crops, [method.value for method in methods]) == ([240, 240], ["bicubic", "bilinear"])
     from PIL import Image
 
     image = Image.new("RGB", (400, 500), (255, 0, 0))
@@ -210,7 +219,7 @@ def test_weights_by_any_spelling(checkpoints):
     assert "'pretrained' is deprecated" in str(caught[0].message)
     with pytest.warns(UserWarning, match="deprecated"):
         models.resnet18(pretrained=False, num_classes=2)
-    with pytest.raises(ValueError, match="1000 classes, got 2"):
+    with pytest.raises(ValueError, match="num_classes: the weights are for 1000, got 2"):
         models.resnet18(weights="DEFAULT", num_classes=2)
     with pytest.raises(KeyError, match="IMAGENET1K_V7"):
         models.resnet18(weights="IMAGENET1K_V7")

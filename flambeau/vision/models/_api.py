@@ -5,15 +5,21 @@ from __future__ import annotations
 import enum
 import fnmatch
 import functools
+import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from flambeau import hub
 from flambeau.nn import Module
+from flambeau.vision.transforms.modes import InterpolationMode
+from flambeau.vision.transforms.presets import ImageClassification
 
 ADDRESS = "https://download.pytorch.org/models/"
+DATA = Path(__file__).parent / "data"
 _BUILDERS: dict[str, Callable[..., Module]] = {}
 _WEIGHTS: dict[str, type[WeightsEnum]] = {}
 Build = TypeVar("Build", bound=Callable[..., Module])
@@ -58,50 +64,54 @@ class WeightsEnum(enum.Enum):
             raise KeyError(f"{cls.__name__} has no {name!r}; it has {', '.join(cls.__members__)}")
         raise TypeError(f"weights: expected a {cls.__name__} or its name, got {type(given).__name__}")
 
-    def get_state_dict(self, progress: bool = True, check_hash: bool = True) -> dict[str, Any]:
-        """The parameters, from the hub's folder or fetched into it."""
-        return hub.load_state_dict_from_url(self.url, progress=progress, check_hash=check_hash, weights_only=True)
+    def get_state_dict(self, **options: Any) -> dict[str, Any]:
+        """The parameters, from the hub's folder or fetched into it; options of `hub.load_state_dict_from_url`."""
+        return hub.load_state_dict_from_url(self.url, **{"check_hash": True, "weights_only": True, **options})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
 
 
-def imagenet_weights(
-    name: str, files: Iterable[str], crop_size: Any = 224, resize_size: Any = 256, interpolation: Any = "bilinear",
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406), std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-) -> Any:
-    """The enum called `name` with members IMAGENET1K_V1, V2, … for `files`, and DEFAULT for the last of them.
+@functools.lru_cache(maxsize=1)
+def _recorded() -> dict[str, dict[str, Any]]:
+    """What torchvision knows of its weights, by enum and member; `tools/record_weights.py` wrote it down."""
+    return json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
 
-    `crop_size`, `resize_size` and `interpolation` are one value for all files, or a tuple with one for each.
+
+@functools.lru_cache(maxsize=1)
+def _classes() -> list[str]:
+    """The names of ImageNet's 1000 classes, in the order of the networks' outputs."""
+    return (DATA / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+
+
+def imagenet_weights(name: str) -> Any:
+    """The enum called `name` of torchvision's weights for one model, with DEFAULT for the best of them.
+
+    `meta` has torchvision's `categories`, `num_params`, `min_size`, `recipe`, `_metrics` (`acc@1` and `acc@5` in
+    percent), `_ops` (billions of multiply-adds) and `_file_size` (MiB), and `license` where it is not torchvision's.
     """
-    files = list(files)
-    per_file = [
-        value if isinstance(value, tuple) else (value,) * len(files)
-        for value in (crop_size, resize_size, interpolation)
-    ]
-    members = {}
-    for number, (file, crop, resize, method) in enumerate(zip(files, *per_file, strict=True), 1):
-        transforms = functools.partial(
-            _classification, crop_size=crop, resize_size=resize, interpolation=method, mean=mean, std=std
-        )
-        members[f"IMAGENET1K_V{number}"] = Weights(ADDRESS + file, transforms)
-    members["DEFAULT"] = members[f"IMAGENET1K_V{len(files)}"]
+    recorded = dict(_recorded()[name])
+    default = recorded.pop("DEFAULT")
+    members = {member: _weights(facts) for member, facts in recorded.items()}
+    members["DEFAULT"] = members[default]
     return WeightsEnum(name, members, module=__name__.rpartition(".")[0])  # type: ignore[call-arg]
 
 
-def _classification(
-    *, crop_size: int, resize_size: int, interpolation: str, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Any:
-    """Resize, crop the centre, scale to 0…1 and normalise, as the network was trained."""
-    from flambeau.vision import transforms as t
-
-    return t.Compose([
-        t.Resize(resize_size, interpolation=t.InterpolationMode(interpolation)),
-        t.CenterCrop(crop_size),
-        t.ToTensor(),
-        t.Normalize(mean=mean, std=std),
-    ])
+def _weights(facts: dict[str, Any]) -> Weights:
+    settings = {key: facts[key] for key in ("crop_size", "resize_size", "mean", "std") if key in facts}
+    if "interpolation" in facts:
+        settings["interpolation"] = InterpolationMode(facts["interpolation"])
+    meta = {key: facts[key] for key in ("num_params", "recipe", "license") if key in facts}
+    meta["min_size"] = tuple(facts["min_size"])
+    meta["categories"] = None if "features_only" in facts else _classes()
+    meta["_metrics"] = {"ImageNet-1K": {key: facts.get(key, math.nan) for key in ("acc@1", "acc@5")}}
+    meta["_ops"], meta["_file_size"] = facts["ops"], facts["file_size"]
+    return Weights(ADDRESS + facts["file"], functools.partial(ImageClassification, **settings), meta)
 
 
 def builder(
     weights_enum: type[WeightsEnum] | None = None, *, trained: Mapping[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None, sized: Callable[[tuple[int, int]], dict[str, Any]] | None = None,
     renamed: Callable[[str], str] | None = None, after: Callable[[Module, dict[str, Any]], None] | None = None,
 ) -> Callable[[Build], Build]:
     """Make a function of layer options into a public builder `name(*, weights=None, progress=True, **options)`.
@@ -109,6 +119,8 @@ def builder(
     Args:
         weights_enum: the trained weights there are.
         trained: options the trained weights were made with; they hold when weights are loaded.
+        usual: options that hold when weights are loaded, unless the caller says otherwise.
+        sized: options that follow from the size of image the weights are for, where the network has one.
         renamed: the parameter's name here for its name in the file.
         after: called with the loaded network and the caller's options, to undo what only the file needed.
     """
@@ -119,9 +131,11 @@ def builder(
             weights = _chosen_weights(build.__name__, weights_enum, weights, old, options)
             if weights is None:
                 return build(**options)
-            if options.get("num_classes", 1000) != 1000:
-                raise ValueError(f"num_classes: the weights are for 1000 classes, got {options['num_classes']}")
-            network = build(**{**options, **(trained or {})})
+            fixed = {"num_classes": 1000, **(sized(weights.meta["min_size"]) if sized else {})}
+            for option, value in fixed.items():
+                if options.setdefault(option, value) != value:
+                    raise ValueError(f"{option}: the weights are for {value}, got {options[option]}")
+            network = build(**{**(usual or {}), **options, **(trained or {})})
             state = weights.get_state_dict(progress=progress)
             network.load_state_dict({renamed(name): value for name, value in state.items()} if renamed else state)
             if after is not None:

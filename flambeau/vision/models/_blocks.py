@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flambeau import Tensor, nn
@@ -12,49 +11,6 @@ def make_divisible(value: float, divisor: int = 8, min_value: int | None = None)
     """The multiple of `divisor` nearest to `value`, but not more than a tenth below it."""
     rounded = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-class Conv2dNormActivation(nn.Sequential):
-    """A convolution that keeps the size (up to the stride), a normalisation and an activation; either may be None."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, padding: int | None = None,
-        groups: int = 1, norm_layer: Callable[..., nn.Module] | None = nn.BatchNorm2d,
-        activation_layer: Callable[..., nn.Module] | None = nn.ReLU, dilation: int = 1, inplace: bool | None = True,
-        bias: bool | None = None,
-    ) -> None:
-        if padding is None:
-            padding = (kernel_size - 1) // 2 * dilation
-        layers: list[nn.Module] = [
-            nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
-                bias=norm_layer is None if bias is None else bias,
-            )
-        ]
-        if norm_layer is not None:
-            layers.append(norm_layer(out_channels))
-        if activation_layer is not None:
-            layers.append(activation_layer() if inplace is None else activation_layer(inplace=inplace))
-        super().__init__(*layers)
-        self.out_channels = out_channels
-
-
-class SqueezeExcitation(nn.Module):
-    """Scale every channel by a number made from all channels' means (Hu et al., 2017)."""
-
-    def __init__(
-        self, input_channels: int, squeeze_channels: int, activation: Callable[..., nn.Module] = nn.ReLU,
-        scale_activation: Callable[..., nn.Module] = nn.Sigmoid,
-    ) -> None:
-        super().__init__()
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc1 = nn.Conv2d(input_channels, squeeze_channels, 1)
-        self.fc2 = nn.Conv2d(squeeze_channels, input_channels, 1)
-        self.activation = activation()
-        self.scale_activation = scale_activation()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x))))) * x
 
 
 def initialize_mobile(network: nn.Module) -> None:
@@ -94,3 +50,12 @@ class BasicConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.relu(self.bn(self.conv(x)), inplace=True)
+
+
+def relative_positions(height: int, width: int) -> Tensor:
+    """The number (P, P), int64, of the relative position of each pair of the P = height * width places of a window."""
+    from flambeau import arange
+
+    rows, columns = arange(height).repeat_interleave(width), arange(width).repeat(height)
+    down = rows[:, None] - rows[None, :] + height - 1
+    return down * (2 * width - 1) + columns[:, None] - columns[None, :] + width - 1

@@ -33,7 +33,7 @@ class AlexNet(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-AlexNet_Weights = imagenet_weights("AlexNet_Weights", ["alexnet-owt-7be5be79.pth"])
+AlexNet_Weights = imagenet_weights("AlexNet_Weights")
 
 
 @builder(AlexNet_Weights)

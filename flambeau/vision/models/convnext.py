@@ -8,8 +8,7 @@ from typing import Any
 import flambeau as torch
 from flambeau import Tensor, nn
 from flambeau.vision.models._api import builder, imagenet_weights
-from flambeau.vision.models._blocks import Conv2dNormActivation
-from flambeau.vision.ops import StochasticDepth
+from flambeau.vision.ops import Conv2dNormActivation, Permute, StochasticDepth
 
 __all__ = [
     "ConvNeXt", "ConvNeXt_Tiny_Weights", "ConvNeXt_Small_Weights", "ConvNeXt_Base_Weights", "ConvNeXt_Large_Weights",
@@ -22,17 +21,6 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class Permute(nn.Module):
-    """Reorder the dimensions."""
-
-    def __init__(self, dims: list[int]) -> None:
-        super().__init__()
-        self.dims = dims
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(self.dims)
 
 
 _norm = partial(LayerNorm2d, eps=1e-6)
@@ -87,10 +75,10 @@ class ConvNeXt(nn.Module):
         return self.classifier(self.avgpool(self.features(x)))
 
 
-ConvNeXt_Tiny_Weights = imagenet_weights("ConvNeXt_Tiny_Weights", ["convnext_tiny-983f1562.pth"], resize_size=236)
-ConvNeXt_Small_Weights = imagenet_weights("ConvNeXt_Small_Weights", ["convnext_small-0c510722.pth"], resize_size=230)
-ConvNeXt_Base_Weights = imagenet_weights("ConvNeXt_Base_Weights", ["convnext_base-6075fbad.pth"], resize_size=232)
-ConvNeXt_Large_Weights = imagenet_weights("ConvNeXt_Large_Weights", ["convnext_large-ea097f82.pth"], resize_size=232)
+ConvNeXt_Tiny_Weights = imagenet_weights("ConvNeXt_Tiny_Weights")
+ConvNeXt_Small_Weights = imagenet_weights("ConvNeXt_Small_Weights")
+ConvNeXt_Base_Weights = imagenet_weights("ConvNeXt_Base_Weights")
+ConvNeXt_Large_Weights = imagenet_weights("ConvNeXt_Large_Weights")
 
 
 def _convnext(blocks: int, width: int, drop: float, options: dict[str, Any]) -> ConvNeXt:

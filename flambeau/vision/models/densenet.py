@@ -107,10 +107,10 @@ def _today(name: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)
 
 
-DenseNet121_Weights = imagenet_weights("DenseNet121_Weights", ["densenet121-a639ec97.pth"])
-DenseNet161_Weights = imagenet_weights("DenseNet161_Weights", ["densenet161-8d451a50.pth"])
-DenseNet169_Weights = imagenet_weights("DenseNet169_Weights", ["densenet169-b2777c0a.pth"])
-DenseNet201_Weights = imagenet_weights("DenseNet201_Weights", ["densenet201-c1103571.pth"])
+DenseNet121_Weights = imagenet_weights("DenseNet121_Weights")
+DenseNet161_Weights = imagenet_weights("DenseNet161_Weights")
+DenseNet169_Weights = imagenet_weights("DenseNet169_Weights")
+DenseNet201_Weights = imagenet_weights("DenseNet201_Weights")
 
 
 @builder(DenseNet121_Weights, renamed=_today)

@@ -10,8 +10,8 @@ from typing import Any
 
 from flambeau import Tensor, nn
 from flambeau.vision.models._api import builder, imagenet_weights
-from flambeau.vision.models._blocks import Conv2dNormActivation, SqueezeExcitation, make_divisible
-from flambeau.vision.ops import StochasticDepth
+from flambeau.vision.models._blocks import make_divisible
+from flambeau.vision.ops import Conv2dNormActivation, SqueezeExcitation, StochasticDepth
 
 __all__ = ["EfficientNet"] + [
     name for kind in ("b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "v2_s", "v2_m", "v2_l")
@@ -45,19 +45,17 @@ class MBConv(nn.Module):
         self.use_res_connect = stride == 1 and inp == out
         wide = make_divisible(inp * stage.expand_ratio)
         active: dict[str, Any] = {"norm_layer": norm_layer, "activation_layer": nn.SiLU}
-        narrow = Conv2dNormActivation(wide, out, 1, norm_layer=norm_layer, activation_layer=None)
         layers: list[nn.Module]
-        if stage.fused and wide != inp:
-            layers = [Conv2dNormActivation(inp, wide, kernel, stride, **active), narrow]
-        elif stage.fused:
-            layers = [Conv2dNormActivation(inp, out, kernel, stride, **active)]
+        if stage.fused:
+            layers = [Conv2dNormActivation(inp, wide if wide != inp else out, kernel, stride, **active)]
         else:
             layers = [Conv2dNormActivation(inp, wide, 1, **active)] if wide != inp else []
             layers += [
                 Conv2dNormActivation(wide, wide, kernel, stride, groups=wide, **active),
                 SqueezeExcitation(wide, max(1, inp // 4), activation=partial(nn.SiLU, inplace=True)),
-                narrow,
             ]
+        if not stage.fused or wide != inp:
+            layers.append(Conv2dNormActivation(wide, out, 1, norm_layer=norm_layer, activation_layer=None))
         self.block = nn.Sequential(*layers)
         self.stochastic_depth = StochasticDepth(stochastic_depth_prob, "row")
         self.out_channels = out
@@ -144,28 +142,17 @@ def _v2(table: tuple[tuple[int, ...], ...], dropout: float, options: dict[str, A
     return EfficientNet(stages, last_channel=1280, **{"dropout": dropout, "norm_layer": _norm_v2, **options})
 
 
-def _weights(kind: str, *files: str, crop: int, resize: Any, interpolation: Any = "bicubic", **preset: Any) -> Any:
-    return imagenet_weights(
-        f"EfficientNet_{kind}_Weights", [f"efficientnet_{file}.pth" for file in files], crop, resize, interpolation,
-        **preset,
-    )
-
-
-EfficientNet_B0_Weights = _weights("B0", "b0_rwightman-7f5810bc", crop=224, resize=256)
-EfficientNet_B1_Weights = _weights(
-    "B1", "b1_rwightman-bac287d4", "b1-c27df63c", crop=240, resize=(256, 255), interpolation=("bicubic", "bilinear")
-)
-EfficientNet_B2_Weights = _weights("B2", "b2_rwightman-c35c1473", crop=288, resize=288)
-EfficientNet_B3_Weights = _weights("B3", "b3_rwightman-b3899882", crop=300, resize=320)
-EfficientNet_B4_Weights = _weights("B4", "b4_rwightman-23ab8bcd", crop=380, resize=384)
-EfficientNet_B5_Weights = _weights("B5", "b5_lukemelas-1a07897c", crop=456, resize=456)
-EfficientNet_B6_Weights = _weights("B6", "b6_lukemelas-24a108a5", crop=528, resize=528)
-EfficientNet_B7_Weights = _weights("B7", "b7_lukemelas-c5b4e57e", crop=600, resize=600)
-EfficientNet_V2_S_Weights = _weights("V2_S", "v2_s-dd5fe13b", crop=384, resize=384, interpolation="bilinear")
-EfficientNet_V2_M_Weights = _weights("V2_M", "v2_m-dc08266a", crop=480, resize=480, interpolation="bilinear")
-EfficientNet_V2_L_Weights = _weights(
-    "V2_L", "v2_l-59c71312", crop=480, resize=480, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-)
+EfficientNet_B0_Weights = imagenet_weights("EfficientNet_B0_Weights")
+EfficientNet_B1_Weights = imagenet_weights("EfficientNet_B1_Weights")
+EfficientNet_B2_Weights = imagenet_weights("EfficientNet_B2_Weights")
+EfficientNet_B3_Weights = imagenet_weights("EfficientNet_B3_Weights")
+EfficientNet_B4_Weights = imagenet_weights("EfficientNet_B4_Weights")
+EfficientNet_B5_Weights = imagenet_weights("EfficientNet_B5_Weights")
+EfficientNet_B6_Weights = imagenet_weights("EfficientNet_B6_Weights")
+EfficientNet_B7_Weights = imagenet_weights("EfficientNet_B7_Weights")
+EfficientNet_V2_S_Weights = imagenet_weights("EfficientNet_V2_S_Weights")
+EfficientNet_V2_M_Weights = imagenet_weights("EfficientNet_V2_M_Weights")
+EfficientNet_V2_L_Weights = imagenet_weights("EfficientNet_V2_L_Weights")
 
 
 @builder(EfficientNet_B0_Weights)

@@ -120,12 +120,12 @@ def _without_aux(network: Any, options: dict[str, Any]) -> None:
         network.aux1 = network.aux2 = None
 
 
-GoogLeNet_Weights = imagenet_weights("GoogLeNet_Weights", ["googlenet-1378be20.pth"])
+GoogLeNet_Weights = imagenet_weights("GoogLeNet_Weights")
 
 
 @builder(
-    GoogLeNet_Weights, trained={"aux_logits": True, "transform_input": True, "init_weights": False},
-    after=_without_aux,
+    GoogLeNet_Weights, trained={"aux_logits": True, "init_weights": False},
+    usual={"transform_input": True}, after=_without_aux,
 )
 def googlenet(**options: Any) -> GoogLeNet:
     """GoogLeNet; options are the class's. With weights, the auxiliary classifiers are left out unless asked for."""

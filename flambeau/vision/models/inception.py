@@ -209,14 +209,12 @@ def _drop_aux(network: Any, options: dict[str, Any]) -> None:
         network.AuxLogits = None
 
 
-Inception_V3_Weights = imagenet_weights(
-    "Inception_V3_Weights", ["inception_v3_google-0cc3c7bd.pth"], crop_size=299, resize_size=342
-)
+Inception_V3_Weights = imagenet_weights("Inception_V3_Weights")
 
 
 @builder(
-    Inception_V3_Weights, trained={"aux_logits": True, "transform_input": True, "init_weights": False},
-    after=_drop_aux,
+    Inception_V3_Weights, trained={"aux_logits": True, "init_weights": False},
+    usual={"transform_input": True}, after=_drop_aux,
 )
 def inception_v3(**options: Any) -> Inception3:
     """Inception v3; options are the class's."""

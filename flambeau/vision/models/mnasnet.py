@@ -9,7 +9,8 @@ from flambeau.vision.models._api import builder, imagenet_weights
 from flambeau.vision.models._blocks import make_divisible
 
 __all__ = [
-    "MNASNet", "MNASNet0_5_Weights", "MNASNet1_0_Weights", "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3",
+    "MNASNet", "MNASNet0_5_Weights", "MNASNet0_75_Weights", "MNASNet1_0_Weights", "MNASNet1_3_Weights", "mnasnet0_5",
+    "mnasnet0_75", "mnasnet1_0", "mnasnet1_3",
 ]
 
 MOMENTUM = 1 - 0.9997  # TensorFlow's momentum, which the paper gives, in PyTorch's meaning
@@ -72,8 +73,10 @@ class MNASNet(nn.Module):
         return self.classifier(self.layers(x).mean([2, 3]))
 
 
-MNASNet0_5_Weights = imagenet_weights("MNASNet0_5_Weights", ["mnasnet0.5_top1_67.823-3ffadce67e.pth"])
-MNASNet1_0_Weights = imagenet_weights("MNASNet1_0_Weights", ["mnasnet1.0_top1_73.512-f206786ef8.pth"])
+MNASNet0_5_Weights = imagenet_weights("MNASNet0_5_Weights")
+MNASNet0_75_Weights = imagenet_weights("MNASNet0_75_Weights")
+MNASNet1_0_Weights = imagenet_weights("MNASNet1_0_Weights")
+MNASNet1_3_Weights = imagenet_weights("MNASNet1_3_Weights")
 
 
 @builder(MNASNet0_5_Weights)
@@ -82,7 +85,7 @@ def mnasnet0_5(**options: Any) -> MNASNet:
     return MNASNet(0.5, **options)
 
 
-@builder()
+@builder(MNASNet0_75_Weights)
 def mnasnet0_75(**options: Any) -> MNASNet:
     """MNASNet at three quarters of the width."""
     return MNASNet(0.75, **options)
@@ -94,7 +97,7 @@ def mnasnet1_0(**options: Any) -> MNASNet:
     return MNASNet(1.0, **options)
 
 
-@builder()
+@builder(MNASNet1_3_Weights)
 def mnasnet1_3(**options: Any) -> MNASNet:
     """MNASNet at 1.3 times the width."""
     return MNASNet(1.3, **options)

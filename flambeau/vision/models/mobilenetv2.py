@@ -7,7 +7,8 @@ from typing import Any
 
 from flambeau import Tensor, nn
 from flambeau.vision.models._api import builder, imagenet_weights
-from flambeau.vision.models._blocks import Conv2dNormActivation, initialize_mobile, make_divisible
+from flambeau.vision.models._blocks import initialize_mobile, make_divisible
+from flambeau.vision.ops import Conv2dNormActivation
 
 __all__ = ["MobileNetV2", "MobileNet_V2_Weights", "mobilenet_v2"]
 
@@ -75,9 +76,7 @@ class MobileNetV2(nn.Module):
         return self.classifier(x.flatten(1))
 
 
-MobileNet_V2_Weights = imagenet_weights(
-    "MobileNet_V2_Weights", ["mobilenet_v2-b0353104.pth", "mobilenet_v2-7ebf99e0.pth"], resize_size=(256, 232)
-)
+MobileNet_V2_Weights = imagenet_weights("MobileNet_V2_Weights")
 
 
 @builder(MobileNet_V2_Weights)

@@ -9,12 +9,8 @@ from typing import Any
 
 from flambeau import Tensor, nn
 from flambeau.vision.models._api import builder, imagenet_weights
-from flambeau.vision.models._blocks import (
-    Conv2dNormActivation,
-    SqueezeExcitation,
-    initialize_mobile,
-    make_divisible,
-)
+from flambeau.vision.models._blocks import initialize_mobile, make_divisible
+from flambeau.vision.ops import Conv2dNormActivation, SqueezeExcitation
 
 __all__ = [
     "MobileNetV3", "MobileNet_V3_Large_Weights", "MobileNet_V3_Small_Weights", "mobilenet_v3_large",
@@ -132,11 +128,8 @@ SMALL = (
     (5, 288, 96, True, True, 2), (5, 576, 96, True, True, 1), (5, 576, 96, True, True, 1),
 )
 
-MobileNet_V3_Large_Weights = imagenet_weights(
-    "MobileNet_V3_Large_Weights", ["mobilenet_v3_large-8738ca79.pth", "mobilenet_v3_large-5c1a4163.pth"],
-    resize_size=(256, 232),
-)
-MobileNet_V3_Small_Weights = imagenet_weights("MobileNet_V3_Small_Weights", ["mobilenet_v3_small-047dcff4.pth"])
+MobileNet_V3_Large_Weights = imagenet_weights("MobileNet_V3_Large_Weights")
+MobileNet_V3_Small_Weights = imagenet_weights("MobileNet_V3_Small_Weights")
 
 
 @builder(MobileNet_V3_Large_Weights)

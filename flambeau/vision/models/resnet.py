@@ -165,29 +165,16 @@ class ResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def _weights(name: str, *files: str, resize: int | tuple[int, ...] = (256, 232)) -> Any:
-    sizes = resize if isinstance(resize, int) else resize[: len(files)]
-    return imagenet_weights(name, [f"{file}.pth" for file in files], resize_size=sizes)
-
-
-ResNet18_Weights = _weights("ResNet18_Weights", "resnet18-f37072fd")
-ResNet34_Weights = _weights("ResNet34_Weights", "resnet34-b627a593")
-ResNet50_Weights = _weights("ResNet50_Weights", "resnet50-0676ba61", "resnet50-11ad3fa6")
-ResNet101_Weights = _weights("ResNet101_Weights", "resnet101-63fe2227", "resnet101-cd907fc2")
-ResNet152_Weights = _weights("ResNet152_Weights", "resnet152-394f9c45", "resnet152-f82ba261")
-ResNeXt50_32X4D_Weights = _weights(
-    "ResNeXt50_32X4D_Weights", "resnext50_32x4d-7cdf4587", "resnext50_32x4d-1a0047aa"
-)
-ResNeXt101_32X8D_Weights = _weights(
-    "ResNeXt101_32X8D_Weights", "resnext101_32x8d-8ba56ff5", "resnext101_32x8d-110c445d"
-)
-ResNeXt101_64X4D_Weights = _weights("ResNeXt101_64X4D_Weights", "resnext101_64x4d-173b62eb", resize=232)
-Wide_ResNet50_2_Weights = _weights(
-    "Wide_ResNet50_2_Weights", "wide_resnet50_2-95faca4d", "wide_resnet50_2-9ba9bcbe"
-)
-Wide_ResNet101_2_Weights = _weights(
-    "Wide_ResNet101_2_Weights", "wide_resnet101_2-32ee1156", "wide_resnet101_2-d733dc28"
-)
+ResNet18_Weights = imagenet_weights("ResNet18_Weights")
+ResNet34_Weights = imagenet_weights("ResNet34_Weights")
+ResNet50_Weights = imagenet_weights("ResNet50_Weights")
+ResNet101_Weights = imagenet_weights("ResNet101_Weights")
+ResNet152_Weights = imagenet_weights("ResNet152_Weights")
+ResNeXt50_32X4D_Weights = imagenet_weights("ResNeXt50_32X4D_Weights")
+ResNeXt101_32X8D_Weights = imagenet_weights("ResNeXt101_32X8D_Weights")
+ResNeXt101_64X4D_Weights = imagenet_weights("ResNeXt101_64X4D_Weights")
+Wide_ResNet50_2_Weights = imagenet_weights("Wide_ResNet50_2_Weights")
+Wide_ResNet101_2_Weights = imagenet_weights("Wide_ResNet101_2_Weights")
 
 
 @builder(ResNet18_Weights)

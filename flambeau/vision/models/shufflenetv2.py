@@ -84,14 +84,10 @@ class ShuffleNetV2(nn.Module):
         return self.fc(self.conv5(x).mean([2, 3]))
 
 
-ShuffleNet_V2_X0_5_Weights = imagenet_weights("ShuffleNet_V2_X0_5_Weights", ["shufflenetv2_x0.5-f707e7126e.pth"])
-ShuffleNet_V2_X1_0_Weights = imagenet_weights("ShuffleNet_V2_X1_0_Weights", ["shufflenetv2_x1-5666bf0f80.pth"])
-ShuffleNet_V2_X1_5_Weights = imagenet_weights(
-    "ShuffleNet_V2_X1_5_Weights", ["shufflenetv2_x1_5-3c479a10.pth"], resize_size=232
-)
-ShuffleNet_V2_X2_0_Weights = imagenet_weights(
-    "ShuffleNet_V2_X2_0_Weights", ["shufflenetv2_x2_0-8be3c8ee.pth"], resize_size=232
-)
+ShuffleNet_V2_X0_5_Weights = imagenet_weights("ShuffleNet_V2_X0_5_Weights")
+ShuffleNet_V2_X1_0_Weights = imagenet_weights("ShuffleNet_V2_X1_0_Weights")
+ShuffleNet_V2_X1_5_Weights = imagenet_weights("ShuffleNet_V2_X1_5_Weights")
+ShuffleNet_V2_X2_0_Weights = imagenet_weights("ShuffleNet_V2_X2_0_Weights")
 
 
 @builder(ShuffleNet_V2_X0_5_Weights)

@@ -70,8 +70,8 @@ class SqueezeNet(nn.Module):
         return self.classifier(self.features(x)).flatten(1)
 
 
-SqueezeNet1_0_Weights = imagenet_weights("SqueezeNet1_0_Weights", ["squeezenet1_0-b66bff10.pth"])
-SqueezeNet1_1_Weights = imagenet_weights("SqueezeNet1_1_Weights", ["squeezenet1_1-b8a52dc0.pth"])
+SqueezeNet1_0_Weights = imagenet_weights("SqueezeNet1_0_Weights")
+SqueezeNet1_1_Weights = imagenet_weights("SqueezeNet1_1_Weights")
 
 
 @builder(SqueezeNet1_0_Weights)

@@ -61,59 +61,59 @@ def _vgg(depth: int, batch_norm: bool, **options: Any) -> VGG:
     return VGG(nn.Sequential(*layers), **options)
 
 
-VGG11_Weights = imagenet_weights("VGG11_Weights", ["vgg11-8a719046.pth"])
-VGG11_BN_Weights = imagenet_weights("VGG11_BN_Weights", ["vgg11_bn-6002323d.pth"])
-VGG13_Weights = imagenet_weights("VGG13_Weights", ["vgg13-19584684.pth"])
-VGG13_BN_Weights = imagenet_weights("VGG13_BN_Weights", ["vgg13_bn-abd245e5.pth"])
-VGG16_Weights = imagenet_weights("VGG16_Weights", ["vgg16-397923af.pth"])
-VGG16_BN_Weights = imagenet_weights("VGG16_BN_Weights", ["vgg16_bn-6c64b313.pth"])
-VGG19_Weights = imagenet_weights("VGG19_Weights", ["vgg19-dcbb9e9d.pth"])
-VGG19_BN_Weights = imagenet_weights("VGG19_BN_Weights", ["vgg19_bn-c79401a0.pth"])
+VGG11_Weights = imagenet_weights("VGG11_Weights")
+VGG11_BN_Weights = imagenet_weights("VGG11_BN_Weights")
+VGG13_Weights = imagenet_weights("VGG13_Weights")
+VGG13_BN_Weights = imagenet_weights("VGG13_BN_Weights")
+VGG16_Weights = imagenet_weights("VGG16_Weights")
+VGG16_BN_Weights = imagenet_weights("VGG16_BN_Weights")
+VGG19_Weights = imagenet_weights("VGG19_Weights")
+VGG19_BN_Weights = imagenet_weights("VGG19_BN_Weights")
 
 
-@builder(VGG11_Weights)
+@builder(VGG11_Weights, trained={"init_weights": False})
 def vgg11(**options: Any) -> VGG:
     """VGG with 11 layers; options `num_classes`, `init_weights`, `dropout`."""
     return _vgg(11, False, **options)
 
 
-@builder(VGG11_BN_Weights)
+@builder(VGG11_BN_Weights, trained={"init_weights": False})
 def vgg11_bn(**options: Any) -> VGG:
     """VGG with 11 layers and batch normalisation."""
     return _vgg(11, True, **options)
 
 
-@builder(VGG13_Weights)
+@builder(VGG13_Weights, trained={"init_weights": False})
 def vgg13(**options: Any) -> VGG:
     """VGG with 13 layers."""
     return _vgg(13, False, **options)
 
 
-@builder(VGG13_BN_Weights)
+@builder(VGG13_BN_Weights, trained={"init_weights": False})
 def vgg13_bn(**options: Any) -> VGG:
     """VGG with 13 layers and batch normalisation."""
     return _vgg(13, True, **options)
 
 
-@builder(VGG16_Weights)
+@builder(VGG16_Weights, trained={"init_weights": False})
 def vgg16(**options: Any) -> VGG:
     """VGG with 16 layers."""
     return _vgg(16, False, **options)
 
 
-@builder(VGG16_BN_Weights)
+@builder(VGG16_BN_Weights, trained={"init_weights": False})
 def vgg16_bn(**options: Any) -> VGG:
     """VGG with 16 layers and batch normalisation."""
     return _vgg(16, True, **options)
 
 
-@builder(VGG19_Weights)
+@builder(VGG19_Weights, trained={"init_weights": False})
 def vgg19(**options: Any) -> VGG:
     """VGG with 19 layers."""
     return _vgg(19, False, **options)
 
 
-@builder(VGG19_BN_Weights)
+@builder(VGG19_BN_Weights, trained={"init_weights": False})
 def vgg19_bn(**options: Any) -> VGG:
     """VGG with 19 layers and batch normalisation."""
     return _vgg(19, True, **options)

@@ -14,6 +14,7 @@ from flambeau.vision.models._api import builder, imagenet_weights
 
 __all__ = [
     "VisionTransformer", "ViT_B_16_Weights", "ViT_B_32_Weights", "ViT_L_16_Weights", "ViT_L_32_Weights",
+    "ViT_H_14_Weights",
     "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14",
 ]
 
@@ -119,10 +120,15 @@ class VisionTransformer(nn.Module):
         return self.heads(self.encoder(tokens)[:, 0])
 
 
-ViT_B_16_Weights = imagenet_weights("ViT_B_16_Weights", ["vit_b_16-c867db91.pth"])
-ViT_B_32_Weights = imagenet_weights("ViT_B_32_Weights", ["vit_b_32-d86f8d99.pth"])
-ViT_L_16_Weights = imagenet_weights("ViT_L_16_Weights", ["vit_l_16-852ce7e3.pth"], resize_size=242)
-ViT_L_32_Weights = imagenet_weights("ViT_L_32_Weights", ["vit_l_32-c7638314.pth"])
+ViT_B_16_Weights = imagenet_weights("ViT_B_16_Weights")
+ViT_B_32_Weights = imagenet_weights("ViT_B_32_Weights")
+ViT_L_16_Weights = imagenet_weights("ViT_L_16_Weights")
+ViT_L_32_Weights = imagenet_weights("ViT_L_32_Weights")
+ViT_H_14_Weights = imagenet_weights("ViT_H_14_Weights")
+
+
+def _image_size(min_size: tuple[int, int]) -> dict[str, Any]:
+    return {"image_size": min_size[0]}
 
 
 def _vit(patch_size: int, layers: int, heads: int, hidden: int, options: dict[str, Any]) -> VisionTransformer:
@@ -132,31 +138,31 @@ def _vit(patch_size: int, layers: int, heads: int, hidden: int, options: dict[st
     )
 
 
-@builder(ViT_B_16_Weights)
+@builder(ViT_B_16_Weights, sized=_image_size)
 def vit_b_16(**options: Any) -> VisionTransformer:
     """ViT Base with patches of 16×16; options `image_size` and the class's from `dropout` on."""
     return _vit(16, 12, 12, 768, options)
 
 
-@builder(ViT_B_32_Weights)
+@builder(ViT_B_32_Weights, sized=_image_size)
 def vit_b_32(**options: Any) -> VisionTransformer:
     """ViT Base with patches of 32×32."""
     return _vit(32, 12, 12, 768, options)
 
 
-@builder(ViT_L_16_Weights)
+@builder(ViT_L_16_Weights, sized=_image_size)
 def vit_l_16(**options: Any) -> VisionTransformer:
     """ViT Large with patches of 16×16."""
     return _vit(16, 24, 16, 1024, options)
 
 
-@builder(ViT_L_32_Weights)
+@builder(ViT_L_32_Weights, sized=_image_size)
 def vit_l_32(**options: Any) -> VisionTransformer:
     """ViT Large with patches of 32×32."""
     return _vit(32, 24, 16, 1024, options)
 
 
-@builder()
+@builder(ViT_H_14_Weights, sized=_image_size)
 def vit_h_14(**options: Any) -> VisionTransformer:
     """ViT Huge with patches of 14×14."""
     return _vit(14, 32, 16, 1280, options)
