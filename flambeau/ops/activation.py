@@ -89,6 +89,17 @@ _piecewise.vjp(
 )
 
 
+@_piecewise.scalar
+def _piecewise_scalar(
+    m: Any, grad: Any, x: Any, low: float, high: float, inside: float, outside: float, edges: bool = False
+) -> Any:
+    beyond = x < low if edges else x <= low
+    if high != math.inf:
+        beyond = beyond | (x > high if edges else x >= high)
+    below, within = (0 if slope == 0 else grad if slope == 1 else grad * slope for slope in (outside, inside))
+    return m.where(beyond, below, within)
+
+
 @primitive("relu", elementwise=True)
 def _relu(x: Any) -> Any:
     if x.dtype.kind == "b":
@@ -103,7 +114,9 @@ def _relu_backward(grad: Any, out: Any) -> Any:
 
 
 _relu.vjp(x=lambda grad, out: _relu_backward(grad, out))
+_relu.scalar(lambda m, x: m.maximum(0, x))
 _relu_backward.vjp(grad=lambda grad, out: _relu_backward(grad, out), out=lambda grad: constant_grad(grad))
+_relu_backward.scalar(lambda m, grad, out: m.where(out <= 0, 0, grad))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -128,6 +141,12 @@ def _threshold_vjp(grad: Tensor, x: Tensor, threshold: float) -> Any:
     return (_piecewise(grad, x, low=threshold, high=math.inf, inside=1, outside=0),)
 
 
+@_threshold.scalar
+def _threshold_scalar(m: Any, x: Any, threshold: float, value: float) -> Any:
+    number = m.cast(x, np.float64) if x.dtype.kind in "iu" else x
+    return m.where(number <= threshold, x.dtype.type(value), x)
+
+
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value. Shapes: any. Dtypes: real, kept; NotImplementedError for bool."""
     if input._array.dtype.kind == "b":
@@ -145,6 +164,11 @@ def _leaky_relu(x: Any, *, negative_slope: float) -> Any:
 @_leaky_relu.vjp
 def _leaky_relu_vjp(grad: Tensor, x: Tensor, negative_slope: float) -> Any:
     return (_piecewise(grad, x, low=0, high=math.inf, inside=1, outside=negative_slope),)
+
+
+@_leaky_relu.scalar
+def _leaky_relu_scalar(m: Any, x: Any, negative_slope: float) -> Any:
+    return m.maximum(x, x * negative_slope) if 0 <= negative_slope <= 1 else m.where(x > 0, x, x * negative_slope)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -165,6 +189,11 @@ def _hardtanh(x: Any, *, min_val: float, max_val: float) -> Any:
 @_hardtanh.vjp
 def _hardtanh_vjp(grad: Tensor, x: Tensor, min_val: float, max_val: float) -> Any:
     return (_piecewise(grad, x, low=min_val, high=max_val, inside=1, outside=0),)
+
+
+@_hardtanh.scalar
+def _hardtanh_scalar(m: Any, x: Any, min_val: float, max_val: float) -> Any:
+    return m.minimum(x.dtype.type(max_val), m.maximum(x.dtype.type(min_val), x))
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
@@ -193,6 +222,7 @@ def _hardsigmoid(x: Any) -> Any:
 
 
 _hardsigmoid.vjp(x=lambda grad, x: _piecewise(grad, x, low=-3, high=3, inside=1 / 6, outside=0))
+_hardsigmoid.scalar(lambda m, x: m.minimum(6, m.maximum(0, x + 3)) / 6)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -211,6 +241,7 @@ def _hardswish(x: Any) -> Any:
 
 
 _hardswish.vjp(x=lambda grad, x: where(x <= -3, 0, where(x < 3, grad * (x / 3 + 0.5), grad)))
+_hardswish.scalar(lambda m, x: x * m.minimum(6, m.maximum(0, x + 3)) / 6)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -238,6 +269,8 @@ def _shrink_vjp(grad: Tensor, x: Tensor, lambd: float) -> Any:
 
 _hardshrink.vjp(_shrink_vjp)
 _softshrink.vjp(_shrink_vjp)
+_hardshrink.scalar(lambda m, x, lambd: m.where((x >= -lambd) & (x <= lambd), 0, x))
+_softshrink.scalar(lambda m, x, lambd: m.where(x > lambd, x - lambd, m.where(x < -lambd, x + lambd, x * 0)))
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -292,6 +325,7 @@ _prelu.vjp(
     x=lambda grad, x, w: _where_positive(grad, x) + w * _where_negative(grad, x),
     w=lambda grad, x: x * _where_negative(grad, x),
 )
+_prelu.scalar(lambda m, x, w: m.where(x > 0, x, w * x))
 
 
 def _where_positive(grad: Tensor, x: Tensor) -> Tensor:
@@ -344,6 +378,11 @@ def _onednn_elu(x: Any, *, alpha: float, scale: float, input_scale: float) -> An
 @_elu.vjp
 def _elu_vjp(grad: Tensor, x: Tensor, alpha: float, scale: float, input_scale: float) -> Any:
     return (elu_slope(grad, x, alpha=alpha, scale=scale, input_scale=input_scale),)
+
+
+@_elu.scalar
+def _elu_scalar(m: Any, x: Any, alpha: float, scale: float, input_scale: float) -> Any:
+    return m.maximum(0, x) * scale + alpha * scale * m.expm1(m.minimum(0, x) * input_scale)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -403,6 +442,13 @@ def _gelu_vjp(grad: Tensor, x: Tensor, approximate: str) -> Any:
     return (gelu_slope(grad, x, approximate=approximate),)
 
 
+@_gelu.scalar
+def _gelu_scalar(m: Any, x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + m.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + m.erf(x * _SQRT_HALF))
+
+
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x times the normal distribution's probability of values below x; "tanh" takes a fast approximation.
 
@@ -427,6 +473,7 @@ def _onednn_silu(x: Any) -> Any:
 
 
 _silu.vjp(x=lambda grad, x: silu_slope(grad, x))
+_silu.scalar(lambda m, x: x * m.sigmoid(x))
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -454,6 +501,12 @@ def _softplus_vjp(grad: Tensor, x: Tensor, beta: float, threshold: float) -> Any
     return (softplus_slope(grad, x, beta=beta, threshold=threshold),)
 
 
+@_softplus.scalar
+def _softplus_scalar(m: Any, x: Any, beta: float, threshold: float) -> Any:
+    scaled = x * beta
+    return m.where(scaled > threshold, x, m.log1p(m.exp(m.minimum(threshold, scaled))) / beta)
+
+
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold. Shapes: any. Dtypes: floating, kept."""
     need_float("softplus_cpu", input)
@@ -467,6 +520,7 @@ def _log_sigmoid(x: Any) -> Any:
 
 
 _log_sigmoid.vjp(x=lambda grad, x: mul(grad, sigmoid(-x)))
+_log_sigmoid.scalar(lambda m, x: m.minimum(0, x) - m.log1p(m.exp(-m.abs(x))))
 
 
 def logsigmoid(input: Tensor) -> Tensor:

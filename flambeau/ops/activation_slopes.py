@@ -73,6 +73,11 @@ def _onednn_elu_backward(grad: Any, x: Any, *, alpha: float, scale: float, input
     return out if scale == 1 else np.multiply(out, np.float32(scale), out=out)
 
 
+@_elu_backward.scalar
+def _elu_backward_scalar(m: Any, grad: Any, x: Any, alpha: float, scale: float, input_scale: float) -> Any:
+    return m.where(x <= 0, m.exp(x * input_scale) * (alpha * scale * input_scale), scale) * grad
+
+
 def _elu_formula(grad: Any, x: Any, *, alpha: float, scale: float, input_scale: float) -> Any:
     """scale above 0, alpha * scale * input_scale * exp(input_scale * x) up to it."""
     return where(x <= 0, grad * (exp(x * input_scale) * (alpha * scale * input_scale)), grad * scale)
@@ -109,6 +114,16 @@ def _onednn_gelu_backward(grad: Any, x: Any, *, approximate: str) -> Any:
     return onednn().eltwise_backward("gelu_tanh" if approximate == "tanh" else "gelu", grad, x)
 
 
+@_gelu_backward.scalar
+def _gelu_backward_scalar(m: Any, grad: Any, x: Any, approximate: str) -> Any:
+    if approximate == "tanh":
+        square = x * x
+        t = m.tanh(_SQRT_2_OVER_PI * x * (1 + 0.044715 * square))
+        bend = (1 - t * t) * x * (1 + 3 * 0.044715 * square)
+        return (bend * _SQRT_2_OVER_PI + (1 + t)) * 0.5 * grad
+    return (x * m.exp(-0.5 * x * x) * _DENSITY + (0.5 * m.erf(x * _SQRT_HALF) + 0.5)) * grad
+
+
 def _gelu_formula(grad: Any, x: Any, *, approximate: str) -> Any:
     """The normal distribution's probability below x, plus x times its density; or the slope of the approximation."""
     if approximate == "tanh":
@@ -143,6 +158,12 @@ def _onednn_silu_backward(grad: Any, x: Any) -> Any:
     return onednn().eltwise_backward("silu", grad, x)
 
 
+@_silu_backward.scalar
+def _silu_backward_scalar(m: Any, grad: Any, x: Any) -> Any:
+    s = m.sigmoid(x)
+    return ((1 - s) * x + 1) * s * grad
+
+
 def _silu_formula(grad: Any, x: Any) -> Any:
     """s * (1 + x * (1 - s)) with s the sigmoid."""
     s = sigmoid(x)
@@ -162,6 +183,12 @@ def _softplus_slope_array(x: Any, *, beta: float, threshold: float) -> Any:
 @primitive("softplus_backward", no_gradient=FORMULA)
 def _softplus_backward(grad: Any, x: Any, *, beta: float, threshold: float) -> Any:
     return _times_slope(_softplus_slope_array)(grad, x, beta=beta, threshold=threshold)
+
+
+@_softplus_backward.scalar
+def _softplus_backward_scalar(m: Any, grad: Any, x: Any, beta: float, threshold: float) -> Any:
+    scaled = x * beta
+    return m.where(scaled > threshold, 1.0, m.sigmoid(scaled)) * grad
 
 
 def _softplus_formula(grad: Any, x: Any, *, beta: float, threshold: float) -> Any:

@@ -159,6 +159,14 @@ def _clamp_vjp(grad: Tensor, x: Tensor, min: Any, max: Any) -> Any:
     return where(wrap(inside), grad, zero_of(grad))
 
 
+@_clamp.scalar
+def _clamp_scalar(m: Any, x: Any, min: Any, max: Any) -> Any:
+    if any(isinstance(b, float) and b != b for b in (min, max)):
+        return m.number(np.nan, x)
+    x = x if min is None else m.maximum(_in_range(min, x.dtype), x)
+    return x if max is None else m.minimum(_in_range(max, x.dtype), x)
+
+
 @primitive("clamp_tensor", elementwise=True, grad_name="ClampBackward1")
 def _clamp_tensors_kernel(x: Any, low: Any, high: Any, *, unused: Any = None) -> Any:
     return np.minimum(np.maximum(x, low), high)
@@ -174,6 +182,9 @@ def _clamp_tensors_vjp(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> An
     return where(inside, grad, zero), where(at_low, grad, zero), where(at_high, grad, zero)
 
 
+_clamp_tensors_kernel.scalar(lambda m, x, low, high, unused=None: m.minimum(m.maximum(x, low), high))
+
+
 def _clamp_tensors(input: Any, low: Any, high: Any) -> Tensor:
     return _clamp_tensors_kernel(input, low, high)
 
@@ -187,6 +198,8 @@ _high.vjp(
     x=lambda grad, x, y: where(le(x, y), grad, zero_of(grad)), y=lambda grad, x, y: where(x > y, grad, zero_of(grad))
 )
 _clamp_low, _clamp_high = _low, _high
+_low.scalar(lambda m, x, y: m.maximum(x, y))
+_high.scalar(lambda m, x, y: m.minimum(x, y))
 
 
 def clamp_min(input: Tensor, min: Any) -> Tensor:
@@ -219,6 +232,12 @@ def _lerp_vjp(grad: Tensor, x: Any, end: Any, weight: Any, needs: Any) -> Any:
         pointwise.mul(grad, weight) if needs[1] else None,
         pointwise.mul(grad, pointwise.sub(end, x)) if needs[2] else None,
     )
+
+
+@_lerp.scalar
+def _lerp_scalar(m: Any, x: Any, end: Any, weight: Any, unused: Any = None) -> Any:
+    gap = end - x
+    return m.where(m.abs(weight) < 0.5, x + weight * gap, end - gap * (1 - weight))
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:

@@ -29,6 +29,7 @@ def _clone(x: Any, *, memory_format: Any) -> Any:
 
 
 _clone.vjp(x=lambda grad: grad)
+_clone.scalar(lambda m, x, memory_format=None: x)
 
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:

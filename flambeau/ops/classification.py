@@ -325,6 +325,11 @@ def _bce_vjp(grad: Tensor, x: Tensor, target: Tensor, needs: Any) -> tuple[Any, 
     return to_x, to_target
 
 
+@_bce.scalar
+def _bce_scalar(m: Any, x: Any, target: Any) -> Any:
+    return (target - 1) * m.maximum(-100, m.log1p(-x)) - target * m.maximum(-100, m.log(x))
+
+
 @in_float32
 def binary_cross_entropy(
     input: Tensor,

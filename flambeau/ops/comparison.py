@@ -17,10 +17,22 @@ le = primitive("le", elementwise=True, no_gradient=_FLAT)(np.less_equal)
 gt = primitive("gt", elementwise=True, no_gradient=_FLAT)(np.greater)
 ge = primitive("ge", elementwise=True, no_gradient=_FLAT)(np.greater_equal)
 
+eq.scalar(lambda m, x, y: x == y)
+ne.scalar(lambda m, x, y: x != y)
+lt.scalar(lambda m, x, y: x < y)
+le.scalar(lambda m, x, y: x <= y)
+gt.scalar(lambda m, x, y: x > y)
+ge.scalar(lambda m, x, y: x >= y)
+
 logical_and = primitive("logical_and", elementwise=True, no_gradient=_FLAT)(np.logical_and)
 logical_or = primitive("logical_or", elementwise=True, no_gradient=_FLAT)(np.logical_or)
 logical_xor = primitive("logical_xor", elementwise=True, no_gradient=_FLAT)(np.logical_xor)
 logical_not = primitive("logical_not", elementwise=True, no_gradient=_FLAT)(np.logical_not)
+
+logical_and.scalar(lambda m, x, y: m.cast(x, bool) & m.cast(y, bool))
+logical_or.scalar(lambda m, x, y: m.cast(x, bool) | m.cast(y, bool))
+logical_xor.scalar(lambda m, x, y: m.cast(x, bool) ^ m.cast(y, bool))
+logical_not.scalar(lambda m, x: ~m.cast(x, bool))
 
 
 def _integers_only(name: str, run: Any) -> Any:
@@ -67,9 +79,21 @@ bitwise_right_shift = primitive("bitwise_right_shift", elementwise=True, no_grad
     _integers_only("rshift", np.right_shift)
 )
 
+bitwise_and.scalar(lambda m, x, y: x & y)
+bitwise_or.scalar(lambda m, x, y: x | y)
+bitwise_xor.scalar(lambda m, x, y: x ^ y)
+bitwise_not.scalar(lambda m, x: ~x)
+bitwise_left_shift.scalar(lambda m, x, y: x << y)
+bitwise_right_shift.scalar(lambda m, x, y: x >> y)
+
 isnan = primitive("isnan", elementwise=True, no_gradient=_FLAT)(np.isnan)
 isinf = primitive("isinf", elementwise=True, no_gradient=_FLAT)(np.isinf)
 isfinite = primitive("isfinite", elementwise=True, no_gradient=_FLAT)(np.isfinite)
 signbit = primitive("signbit", elementwise=True, no_gradient=_FLAT)(
     lambda x: np.signbit(x) if x.dtype.kind != "b" else x & False
 )
+
+isnan.scalar(lambda m, x: m.isnan(x))
+isinf.scalar(lambda m, x: m.isinf(x))
+isfinite.scalar(lambda m, x: m.isfinite(x))
+signbit.scalar(lambda m, x: m.signbit(x))

@@ -147,6 +147,7 @@ def _angle_vjp(grad: Any, x: Any) -> Any:
 
 
 _angle.vjp(x=_angle_vjp)
+_angle.scalar(lambda m, x: m.where(m.isnan(x), x, m.where(x < 0, m.number(np.pi, x), 0)))
 
 
 def angle(input: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ def _scale_gradient(x: Any, factor: Any) -> Any:
 
 
 _scale_gradient.vjp(x=lambda grad, factor: mul(grad, factor))
+_scale_gradient.scalar(lambda m, x, factor: x)
 
 
 def embedding(

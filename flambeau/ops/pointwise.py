@@ -35,6 +35,7 @@ def conj(x: Any) -> Any:
 
 conj_physical = primitive("conj_physical", elementwise=True)(np.conjugate)
 conj_physical.vjp(x=lambda grad: conj(grad))
+conj_physical.scalar(lambda m, x: x)
 
 
 @primitive("real", elementwise=True)
@@ -44,6 +45,7 @@ def real(x: Any) -> Any:
 
 
 real.vjp(x=lambda grad: grad)
+real.scalar(lambda m, x: x)
 
 
 def constant_grad(grad: Tensor) -> Tensor:
@@ -55,6 +57,7 @@ def constant_grad(grad: Tensor) -> Tensor:
 
 add = primitive("add", elementwise=True)(np.add)
 add.vjp(x=lambda grad: grad, y=lambda grad: grad)
+add.scalar(lambda m, x, y: x + y)
 
 _subtract = np.subtract
 
@@ -73,12 +76,15 @@ def sub(x: Any, y: Any) -> Any:
 
 
 sub.vjp(x=lambda grad: grad, y=lambda grad: neg(grad))
+sub.scalar(lambda m, x, y: x - y)
 
 mul = primitive("mul", elementwise=True)(np.multiply)
 mul.vjp(x=lambda grad, y: mul(grad, conj(y)), y=lambda grad, x: mul(grad, conj(x)))
+mul.scalar(lambda m, x, y: x * y)
 
 div = primitive("div", elementwise=True, float_op=True)(np.true_divide)
 div.vjp(x=lambda grad, y: div(grad, conj(y)), y=lambda grad, x, y: neg(mul(grad, conj(div(x, mul(y, y))))))
+div.scalar(lambda m, x, y: x / y)
 
 
 def _check_divisor(x: Any, y: Any) -> None:
@@ -94,8 +100,12 @@ def floor_divide(x: Any, y: Any) -> Any:
     return np.floor_divide(x, y)
 
 
+floor_divide.scalar(lambda m, x, y: x // y)
+
+
 div_floor = primitive("div_floor", elementwise=True, grad_name="DivBackward1")(floor_divide.op.kernel)
 div_floor.vjp(x=constant_grad, y=constant_grad)
+div_floor.scalar(lambda m, x, y: x // y)
 
 
 @primitive("div_trunc", elementwise=True, grad_name="DivBackward1")
@@ -110,6 +120,7 @@ def div_trunc(x: Any, y: Any) -> Any:
 
 
 div_trunc.vjp(x=constant_grad, y=constant_grad)
+div_trunc.scalar(lambda m, x, y: (x - m.fmod(x, y)) // y if x.dtype.kind in "iu" else m.trunc(x / y))
 
 
 @primitive("remainder", elementwise=True)
@@ -120,6 +131,7 @@ def remainder(x: Any, y: Any) -> Any:
 
 
 remainder.vjp(x=lambda grad: grad, y=lambda grad, x, y: neg(mul(grad, floor_of_quotient(x, y))))
+remainder.scalar(lambda m, x, y: x % y)
 
 
 @primitive("fmod", elementwise=True)
@@ -130,6 +142,7 @@ def fmod(x: Any, y: Any) -> Any:
 
 
 fmod.vjp(x=lambda grad: grad, y=lambda grad, x, y: neg(mul(grad, trunc(div(x, y)))))
+fmod.scalar(lambda m, x, y: m.fmod(x, y))
 
 
 def floor_of_quotient(x: Any, y: Any) -> Any:
@@ -150,9 +163,11 @@ def neg(x: Any) -> Any:
 
 
 neg.vjp(x=lambda grad: neg(grad))
+neg.scalar(lambda m, x: -x)
 
 reciprocal = primitive("reciprocal", elementwise=True, float_op=True)(np.reciprocal)
 reciprocal.vjp(x=lambda grad, out: neg(mul(grad, conj(mul(out, out)))))
+reciprocal.scalar(lambda m, x: 1 / x)
 
 
 @primitive("square", elementwise=True, grad_name="PowBackward0")
@@ -162,6 +177,12 @@ def square(x: Any) -> Any:
 
 
 square.vjp(x=lambda grad, x: mul(grad, mul(2, conj(x))))
+
+
+@square.scalar
+def _square_scalar(m: Any, x: Any) -> Any:
+    x = m.cast(x, np.int64) if x.dtype.kind == "b" else x
+    return x * x
 
 
 @primitive("pow", elementwise=True)
@@ -206,6 +227,23 @@ def _pow_vjp_exponent(grad: Any, x: Any, y: Any, out: Any) -> Any:
 pow.vjp(x=_pow_vjp_base, y=_pow_vjp_exponent)
 
 
+@pow.scalar
+def _pow_scalar(m: Any, x: Any, y: Any) -> Any:
+    """Small constant exponents are products and roots; integers may have negative ones, as in the kernel."""
+    exponent = m.known(y)
+    if x.dtype.kind in "iu":
+        power = x ** (y if exponent is None or exponent < 0 else exponent)
+        if x.dtype.kind == "u" or (exponent is not None and exponent >= 0):
+            return power
+        inverse = m.where(x == 1, 1, m.where(x == -1, m.where((y & 1) == 0, 1, x), 0))
+        return m.where(y < 0, inverse, power)
+    simple = {
+        0: lambda: m.number(1, x), 1: lambda: x, 2: lambda: x * x, 3: lambda: x * x * x, 4: lambda: (x * x) * (x * x),
+        0.5: lambda: m.sqrt(x), -0.5: lambda: m.rsqrt(x), -1: lambda: 1 / x, -2: lambda: 1 / (x * x),
+    }.get(exponent)  # fmt: skip
+    return m.pow(x, y) if simple is None else simple()
+
+
 @primitive("abs", elementwise=True)
 def abs(x: Any) -> Any:
     """Absolute value; the modulus of a complex number. NotImplementedError for bool."""
@@ -215,6 +253,7 @@ def abs(x: Any) -> Any:
 
 
 abs.vjp(x=lambda grad, x: mul(grad, sgn(x)))
+abs.scalar(lambda m, x: m.abs(x))
 
 
 @primitive("sign", elementwise=True)
@@ -230,6 +269,15 @@ def sign(x: Any) -> Any:
 
 
 sign.vjp(x=lambda grad: constant_grad(grad))
+
+
+def _sign_scalar(m: Any, x: Any) -> Any:
+    if x.dtype.kind == "b":
+        return x
+    return m.where(x > 0, m.number(1, x), 0 if x.dtype.kind == "u" else m.where(x < 0, m.number(-1, x), 0))
+
+
+sign.scalar(_sign_scalar)
 
 
 @primitive("sgn", elementwise=True)
@@ -250,6 +298,7 @@ def _sgn_vjp(grad: Any, x: Any, out: Any) -> Any:
 
 
 sgn.vjp(x=_sgn_vjp)
+sgn.scalar(_sign_scalar)
 
 
 def ones_like_of(x: Tensor) -> Tensor:
@@ -261,21 +310,27 @@ def ones_like_of(x: Tensor) -> Tensor:
 
 exp = primitive("exp", elementwise=True, float_op=True)(np.exp)
 exp.vjp(x=lambda grad, out: mul(grad, conj(out)))
+exp.scalar(lambda m, x: m.exp(x))
 
 exp2 = primitive("exp2", elementwise=True, float_op=True)(np.exp2)
 exp2.vjp(x=lambda grad, out: mul(grad, mul(conj(out), float(np.log(2)))))
+exp2.scalar(lambda m, x: m.exp2(x))
 
 expm1 = primitive("expm1", elementwise=True, float_op=True)(np.expm1)
 expm1.vjp(x=lambda grad, out: mul(grad, conj(add(out, 1))))
+expm1.scalar(lambda m, x: m.expm1(x))
 
 log = primitive("log", elementwise=True, float_op=True)(np.log)
 log.vjp(x=lambda grad, x: div(grad, conj(x)))
+log.scalar(lambda m, x: m.log(x))
 
 log2 = primitive("log2", elementwise=True, float_op=True)(np.log2)
 log2.vjp(x=lambda grad, x: div(grad, conj(mul(x, float(np.log(2))))))
+log2.scalar(lambda m, x: m.log2(x))
 
 log10 = primitive("log10", elementwise=True, float_op=True)(np.log10)
 log10.vjp(x=lambda grad, x: div(grad, conj(mul(x, float(np.log(10))))))
+log10.scalar(lambda m, x: m.log10(x))
 
 
 @primitive("log1p", elementwise=True, float_op=True)
@@ -294,9 +349,11 @@ def log1p(x: Any) -> Any:
 
 
 log1p.vjp(x=lambda grad, x: div(grad, conj(add(x, 1))))
+log1p.scalar(lambda m, x: m.log1p(x))
 
 sqrt = primitive("sqrt", elementwise=True, float_op=True)(np.sqrt)
 sqrt.vjp(x=lambda grad, out: div(grad, mul(2, conj(out))))
+sqrt.scalar(lambda m, x: m.sqrt(x))
 
 
 @primitive("rsqrt", elementwise=True, float_op=True)
@@ -307,6 +364,7 @@ def rsqrt(x: Any) -> Any:
 
 
 rsqrt.vjp(x=lambda grad, out: mul(mul(grad, -0.5), conj(pow(out, 3))))
+rsqrt.scalar(lambda m, x: m.rsqrt(x))
 
 
 def _in_float32(x: Any) -> Any:
@@ -344,6 +402,9 @@ def _onednn_sigmoid_backward(grad: Any, out: Any) -> Any:
     return onednn().eltwise_backward("sigmoid", grad, out)
 
 
+_sigmoid_backward.scalar(lambda m, grad, out: (1 - out) * grad * out)
+
+
 def sigmoid_backward(grad: Any, out: Any) -> Any:
     """grad * out * (1 - out)."""
     if modes.grad or out._array.dtype.kind == "c":
@@ -352,6 +413,7 @@ def sigmoid_backward(grad: Any, out: Any) -> Any:
 
 
 sigmoid.vjp(x=lambda grad, out: sigmoid_backward(grad, out))
+sigmoid.scalar(lambda m, x: m.sigmoid(x))
 
 tanh = primitive("tanh", elementwise=True, float_op=True)(np.tanh)
 
@@ -370,6 +432,9 @@ def _onednn_tanh_backward(grad: Any, out: Any) -> Any:
     return onednn().eltwise_backward("tanh", grad, out)
 
 
+_tanh_backward.scalar(lambda m, grad, out: (1 - out * out) * grad)
+
+
 def _tanh_vjp(grad: Any, out: Any) -> Any:
     if modes.grad or out._array.dtype.kind == "c":
         return mul(grad, sub(1, conj(mul(out, out))))
@@ -377,47 +442,60 @@ def _tanh_vjp(grad: Any, out: Any) -> Any:
 
 
 tanh.vjp(x=_tanh_vjp)
+tanh.scalar(lambda m, x: m.tanh(x))
 
 # ---- trigonometry --------------------------------------------------------------------------------
 
 sin = primitive("sin", elementwise=True, float_op=True)(np.sin)
 sin.vjp(x=lambda grad, x: mul(grad, conj(cos(x))))
+sin.scalar(lambda m, x: m.sin(x))
 
 cos = primitive("cos", elementwise=True, float_op=True)(np.cos)
 cos.vjp(x=lambda grad, x: neg(mul(grad, conj(sin(x)))))
+cos.scalar(lambda m, x: m.cos(x))
 
 tan = primitive("tan", elementwise=True, float_op=True)(np.tan)
 tan.vjp(x=lambda grad, out: mul(grad, conj(add(mul(out, out), 1))))
+tan.scalar(lambda m, x: m.tan(x))
 
 asin = primitive("asin", elementwise=True, float_op=True)(np.arcsin)
 asin.vjp(x=lambda grad, x: mul(grad, conj(rsqrt(sub(1, mul(x, x))))))
+asin.scalar(lambda m, x: m.asin(x))
 
 acos = primitive("acos", elementwise=True, float_op=True)(np.arccos)
 acos.vjp(x=lambda grad, x: neg(mul(grad, conj(rsqrt(sub(1, mul(x, x)))))))
+acos.scalar(lambda m, x: m.acos(x))
 
 atan = primitive("atan", elementwise=True, float_op=True)(np.arctan)
 atan.vjp(x=lambda grad, x: div(grad, conj(add(mul(x, x), 1))))
+atan.scalar(lambda m, x: m.atan(x))
 
 sinh = primitive("sinh", elementwise=True, float_op=True)(np.sinh)
 sinh.vjp(x=lambda grad, x: mul(grad, conj(cosh(x))))
+sinh.scalar(lambda m, x: m.sinh(x))
 
 cosh = primitive("cosh", elementwise=True, float_op=True)(np.cosh)
 cosh.vjp(x=lambda grad, x: mul(grad, conj(sinh(x))))
+cosh.scalar(lambda m, x: m.cosh(x))
 
 asinh = primitive("asinh", elementwise=True, float_op=True)(np.arcsinh)
 asinh.vjp(x=lambda grad, x: mul(grad, conj(rsqrt(add(mul(x, x), 1)))))
+asinh.scalar(lambda m, x: m.asinh(x))
 
 acosh = primitive("acosh", elementwise=True, float_op=True)(np.arccosh)
 acosh.vjp(x=lambda grad, x: mul(grad, conj(mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1))))))
+acosh.scalar(lambda m, x: m.acosh(x))
 
 atanh = primitive("atanh", elementwise=True, float_op=True)(np.arctanh)
 atanh.vjp(x=lambda grad, x: div(grad, conj(sub(1, mul(x, x)))))
+atanh.scalar(lambda m, x: m.atanh(x))
 
 atan2 = primitive("atan2", elementwise=True, float_op=True)(np.arctan2)
 atan2.vjp(
     x=lambda grad, x, y: mul(grad, div(y, _hypot_squared(x, y))),
     y=lambda grad, x, y: neg(mul(grad, div(x, _hypot_squared(x, y)))),
 )
+atan2.scalar(lambda m, x, y: m.atan2(x, y))
 
 
 def _hypot_squared(x: Any, y: Any) -> Any:
@@ -427,12 +505,14 @@ def _hypot_squared(x: Any, y: Any) -> Any:
 
 hypot = primitive("hypot", elementwise=True)(np.hypot)
 hypot.vjp(x=lambda grad, x, out: mul(grad, div(x, out)), y=lambda grad, y, out: mul(grad, div(y, out)))
+hypot.scalar(lambda m, x, y: m.hypot(x, y))
 
 copysign = primitive("copysign", elementwise=True, float_op=True)(np.copysign)
 copysign.vjp(
     x=lambda grad, x, out: where(x == 0, zero_of(grad), mul(grad, div(out, where(x == 0, ones_like_of(x), x)))),
     y=lambda grad: constant_grad(grad),
 )
+copysign.scalar(lambda m, x, y: m.copysign(x, y))
 
 # ---- rounding ------------------------------------------------------------------------------------
 
@@ -446,20 +526,26 @@ def _keeps_integers(run: Any) -> Any:
 
 floor = primitive("floor", elementwise=True)(_keeps_integers(np.floor))
 floor.vjp(x=constant_grad)
+floor.scalar(lambda m, x: m.floor(x))
 ceil = primitive("ceil", elementwise=True)(_keeps_integers(np.ceil))
 ceil.vjp(x=constant_grad)
+ceil.scalar(lambda m, x: m.ceil(x))
 trunc = primitive("trunc", elementwise=True)(_keeps_integers(np.trunc))
 trunc.vjp(x=constant_grad)
+trunc.scalar(lambda m, x: m.trunc(x))
 rint = primitive("round", elementwise=True)(_keeps_integers(np.rint))
 rint.vjp(x=constant_grad)
+rint.scalar(lambda m, x: m.rint(x))
 
 # ---- choosing ------------------------------------------------------------------------------------
 
 maximum = primitive("maximum", elementwise=True)(np.maximum)
 maximum.vjp(x=lambda grad, x, y: _share(grad, x, y, x > y), y=lambda grad, x, y: _share(grad, x, y, y > x))
+maximum.scalar(lambda m, x, y: m.maximum(x, y))
 
 minimum = primitive("minimum", elementwise=True)(np.minimum)
 minimum.vjp(x=lambda grad, x, y: _share(grad, x, y, x < y), y=lambda grad, x, y: _share(grad, x, y, y < x))
+minimum.scalar(lambda m, x, y: m.minimum(x, y))
 
 
 def _share(grad: Any, x: Any, y: Any, wins: Any) -> Any:
@@ -472,12 +558,14 @@ fmax.vjp(
     x=lambda grad, x, y: where((x >= y) | (y != y), grad, zero_of(grad)),
     y=lambda grad, x, y: where((x >= y) | (y != y), zero_of(grad), grad),
 )
+fmax.scalar(lambda m, x, y: m.fmax(x, y))
 
 fmin = primitive("fmin", elementwise=True)(np.fmin)
 fmin.vjp(
     x=lambda grad, x, y: where((x <= y) | (y != y), grad, zero_of(grad)),
     y=lambda grad, x, y: where((x <= y) | (y != y), zero_of(grad), grad),
 )
+fmin.scalar(lambda m, x, y: m.fmin(x, y))
 
 
 _BITS = {4: np.int32, 8: np.int64}
@@ -513,6 +601,7 @@ where_arrays.vjp(
     x=lambda grad, condition: where_arrays(condition, grad, zero_of(grad)),
     y=lambda grad, condition: where_arrays(condition, zero_of(grad), grad),
 )
+where_arrays.scalar(lambda m, condition, x, y: m.where(m.cast(condition, bool), x, y))
 
 
 def zero_of(x: Tensor) -> Tensor:
@@ -544,6 +633,7 @@ def _cast(x: Any, *, dtype: Any) -> Any:
 
 
 _cast.vjp(x=lambda grad: grad)
+_cast.scalar(lambda m, x, dtype: m.cast(x, dtype))
 
 
 def cast_array(x: Any, dtype: Any) -> Any:

@@ -155,9 +155,11 @@ def erf(x: Any) -> Any:
 
 
 erf.vjp(x=lambda grad, x: mul(grad, mul(exp(neg(mul(x, x))), TWO_OVER_ROOT_PI)))
+erf.scalar(lambda m, x: m.erf(x))
 
 erfc = primitive("erfc", elementwise=True, float_op=True)(in_float64(erfc_array))
 erfc.vjp(x=lambda grad, x: mul(grad, mul(exp(neg(mul(x, x))), -TWO_OVER_ROOT_PI)))
+erfc.scalar(lambda m, x: m.erfc(x))
 
 
 def _erfcx_array(x: np.ndarray) -> np.ndarray:
@@ -227,7 +229,7 @@ erfinv.vjp(x=lambda grad, out: mul(grad, mul(exp(mul(out, out)), 1 / TWO_OVER_RO
 
 
 def _lgamma_one(value: float) -> float:
-    if (value <= 0 and value == math.floor(value)) or math.isinf(value):
+    if math.isinf(value) or (value <= 0 and value == math.floor(value)):
         return math.inf
     return math.lgamma(value)
 
@@ -239,6 +241,7 @@ def _lgamma_array(x: np.ndarray) -> np.ndarray:
 
 lgamma = primitive("lgamma", elementwise=True, float_op=True)(in_float64(_lgamma_array))
 lgamma.vjp(x=lambda grad, x: mul(grad, digamma(x)))
+lgamma.scalar(lambda m, x: m.lgamma(x))
 
 _BERNOULLI = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 
@@ -351,6 +354,7 @@ def _xlogy_x(grad: Any, x: Any, y: Any) -> Any:
 
 
 _xlogy.vjp(x=_xlogy_x, y=lambda grad, x, y: div(mul(grad, x), y))
+_xlogy.scalar(lambda m, x, y: m.where(m.isnan(y), y, m.where(x == 0, 0, x * m.log(y))))
 
 
 def xlog1py(input: Any, other: Any) -> Tensor:
@@ -376,6 +380,7 @@ def _xlog1py_x(grad: Any, x: Any, y: Any) -> Any:
 
 
 _xlog1py.vjp(x=_xlog1py_x, y=lambda grad, x, y: div(mul(grad, x), add(y, 1)))
+_xlog1py.scalar(lambda m, x, y: m.where(m.isnan(y), y, m.where(x == 0, 0, x * m.log1p(y))))
 
 
 @primitive("logit", float_op=True)
@@ -393,6 +398,13 @@ def _logit_vjp(grad: Tensor, x: Tensor, eps: float | None) -> Any:
     return where((x < eps) | (x > 1 - eps), zero_of(grad), slope)
 
 
+@_logit.scalar
+def _logit_scalar(m: Any, x: Any, eps: float | None) -> Any:
+    if eps is not None:
+        x = m.minimum(1 - eps, m.maximum(eps, x))
+    return m.log(x / (1 - x))
+
+
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), with x moved into [eps, 1 - eps] if `eps` is given."""
     return _logit(input, eps=eps)
@@ -408,6 +420,11 @@ def entr(x: Any) -> Any:
 entr.vjp(x=lambda grad, x: mul(grad, where(x >= 0, sub(neg(log(x)), 1), constant(np.array(np.nan, x._array.dtype)))))
 
 
+@entr.scalar
+def _entr_scalar(m: Any, x: Any) -> Any:
+    return m.where(m.isnan(x), x, m.where(x > 0, -x * m.log(x), m.where(x == 0, m.number(0, x), -np.inf)))
+
+
 @primitive("sinc", elementwise=True, float_op=True)
 def sinc(x: Any) -> Any:
     """sin(πx) / (πx), 1 at 0."""
@@ -421,6 +438,7 @@ def _sinc_vjp(grad: Any, x: Any) -> Any:
 
 
 sinc.vjp(x=_sinc_vjp)
+sinc.scalar(lambda m, x: m.where(x == 0, 1, m.sin(x * math.pi) / (x * math.pi)))
 
 # ---- the normal distribution ---------------------------------------------------------------------------
 
@@ -432,6 +450,11 @@ def ndtr(x: Any) -> Any:
 
 
 ndtr.vjp(x=lambda grad, x: mul(grad, mul(exp(mul(mul(x, x), -0.5)), 1 / math.sqrt(2 * math.pi))))
+
+
+@ndtr.scalar
+def _ndtr_scalar(m: Any, x: Any) -> Any:
+    return m.cast(0.5 * m.erfc(-m.cast(x, np.float64) / math.sqrt(2)), x.dtype)
 
 
 @primitive("ndtri", elementwise=True, float_op=True)

@@ -78,6 +78,15 @@ def _nan_to_num_vjp(grad: Tensor, x: Tensor) -> Any:
     return where(isfinite(x), grad, zero_of(grad))
 
 
+@_nan_to_num.scalar
+def _nan_to_num_scalar(m: Any, x: Any, nan: float, posinf: Any, neginf: Any) -> Any:
+    if x.dtype.kind in "biu":
+        return x
+    info = dtypes.finfo(dtypes.from_numpy(x.dtype))
+    out = m.where(x == np.inf, info.max if posinf is None else posinf, x)
+    return m.where(m.isnan(x), nan, m.where(x == -np.inf, info.min if neginf is None else neginf, out))
+
+
 def nan_to_num(
     input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
@@ -95,6 +104,12 @@ def _round_decimals(x: Any, *, decimals: int) -> Any:
 
 
 _round_decimals.vjp(x=lambda grad: constant_grad(grad))
+
+
+@_round_decimals.scalar
+def _round_decimals_scalar(m: Any, x: Any, decimals: int) -> Any:
+    scale = x.dtype.type(10.0 ** abs(decimals))
+    return m.rint(x * scale) / scale if decimals > 0 else m.rint(x / scale) * scale
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
@@ -138,12 +153,24 @@ _logaddexp2.vjp(
 )
 
 
+@_logaddexp.scalar
+def _logaddexp_scalar(m: Any, x: Any, y: Any) -> Any:
+    """Equal arguments apart: there infinities have no difference."""
+    return m.where(x == y, x + np.log(2), m.maximum(x, y) + m.log1p(m.exp(-m.abs(x - y))))
+
+
+@_logaddexp2.scalar
+def _logaddexp2_scalar(m: Any, x: Any, y: Any) -> Any:
+    return m.where(x == y, x + 1, m.maximum(x, y) + m.log1p(m.exp2(-m.abs(x - y))) * (1 / np.log(2)))
+
+
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2^input + 2^other) without overflow."""
     return _logaddexp2(input, other)
 
 
 _heaviside = primitive("heaviside", elementwise=True, no_gradient="a step function")(np.heaviside)
+_heaviside.scalar(lambda m, x, y: m.where(x == 0, y, m.where(m.isnan(x), x, m.where(x < 0, m.number(0, x), 1))))
 
 
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
@@ -179,6 +206,7 @@ _nextafter = primitive("nextafter", elementwise=True)(np.nextafter)
 
 # As in PyTorch: a step of one unit in the last place counts as none.
 _nextafter.vjp(x=lambda grad: grad, y=lambda grad: constant_grad(grad))
+_nextafter.scalar(lambda m, x, y: m.nextafter(x, y))
 
 
 def nextafter(input: Tensor, other: Tensor) -> Tensor:

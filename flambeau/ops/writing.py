@@ -25,6 +25,7 @@ def _copied(x: Any, source: Any) -> Any:
 
 
 _copied.vjp(x=lambda grad: constant(np.zeros(grad._array.shape, grad._array.dtype)), source=lambda grad: grad)
+_copied.scalar(lambda m, x, source: m.cast(source, x.dtype))
 
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:

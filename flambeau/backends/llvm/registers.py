@@ -100,6 +100,13 @@ def constant(value: Any, dtype: np.dtype, lanes: int = 1) -> Any:
     return splat(ir.IntType(bits), int(value) & ((1 << bits) - 1), lanes)
 
 
+def constant_value(value: Any) -> Any:
+    """The number in all lanes of a constant made here; None for what is no constant."""
+    value = value.constant if isinstance(value, _Splat) else value
+    number = value.constant if isinstance(value, ir.Constant) else None
+    return number if isinstance(number, (int, float)) else None
+
+
 def load_value(builder: Any, address: Any, dtype: np.dtype, lanes: int = 1, align: int | None = None) -> Any:
     """The value at an address, as it lies in registers; by default aligned to one element only."""
     value = builder.load(address, typ=memory_type(dtype, lanes), align=align or dtype.itemsize)
@@ -117,6 +124,9 @@ def broadcast_value(builder: Any, value: Any, lanes: int) -> Any:
     """A scalar value repeated in all lanes; a vector is returned as it is."""
     if lanes == 1 or isinstance(value.type, ir.VectorType):
         return value
+    number = constant_value(value)
+    if number is not None:
+        return splat(value.type, number, lanes)
     vector = ir.VectorType(value.type, lanes)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(i32, 0))
     return builder.shuffle_vector(

@@ -26,6 +26,7 @@ class Scalar:
 
     __slots__ = ("builder", "value", "dtype")
     __hash__ = None  # == makes code
+    __array_ufunc__ = None  # a NumPy number on the left leaves the operation to us
 
     def __init__(self, builder: Any, value: Any, dtype: Any):
         self.builder = builder
@@ -174,6 +175,13 @@ class Maths:
         """A constant of any dtype and width."""
         return Scalar(self.builder, reg.constant(value, np.dtype(dtype), lanes), dtype)
 
+    def known(self, x: Scalar) -> Any:
+        """The number that x is in all lanes, if it is a constant; else None. Lets a rule choose a shorter formula."""
+        number = reg.constant_value(x.value)
+        if number is None or x.dtype == reg.bfloat16:
+            return None
+        return number if reg.is_float(x.dtype) else int(np.array(number & (2**64 - 1), np.uint64).astype(x.dtype))
+
     def load(self, address: Any, dtype: Any, lanes: int = 1, align: int | None = None) -> Scalar:
         """The value at an address (an IR pointer); by default aligned to one element only."""
         dtype = np.dtype(dtype)
@@ -220,6 +228,10 @@ class Maths:
         """The smaller; of a number and nan the number."""
         x, y = _pair(x, y)
         return _select((x <= y) | self.isnan(y), x, y)
+
+    def abs(self, x: Scalar) -> Scalar:
+        """The size of x, for modules that call something else `abs`."""
+        return abs(x)
 
     # ---- questions ---------------------------------------------------------------------------------
 
@@ -305,6 +317,17 @@ def _function_method(name: str) -> Callable[..., Scalar]:
 
 for _name in NAMES:
     setattr(Maths, _name, _function_method(_name))
+
+
+def apply_rule(m: Maths, op: Any, *operands: Scalar, **attrs: Any) -> Any:
+    """The value(s) of a primitive by its rule; for half-width floats in float32, rounded once at the end."""
+    narrow = next((x.dtype for x in operands if reg.is_narrow(x.dtype)), None)
+    if narrow is None or op.name in ("to_copy", "copy"):
+        return op.scalar(m, *operands, **attrs)
+    out = op.scalar(m, *(m.cast(x, reg.float32) if x.dtype == narrow else x for x in operands), **attrs)
+    if isinstance(out, tuple):
+        return tuple(m.cast(x, narrow) if x.dtype == reg.float32 else x for x in out)
+    return m.cast(out, narrow) if out.dtype == reg.float32 else out
 
 
 # ---- operands --------------------------------------------------------------------------------------
