@@ -8,8 +8,10 @@ Distributions beyond uniform, normal and integers are in `random_distributions.p
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -41,12 +43,12 @@ class Generator:
     Box-Muller pair waits in `next_normal` for the next scalar draw and is part of the state.
     """
 
-    __slots__ = ("raw", "next_normal", "_seed", "_bits", "_seeder", "__weakref__")
+    __slots__ = ("raw", "next_normal", "_seed", "_bits", "_seeder", "_memory", "__weakref__")
 
     def __init__(self, device="cpu"):
         if Device(device).type != "cpu":
             raise RuntimeError(f"Generator: no random stream for device '{device}'; only 'cpu' has one")
-        self._bits = self._seeder = None
+        self._bits = self._seeder = self._memory = None
         self.manual_seed(DEFAULT_SEED)
 
     @property
@@ -124,6 +126,22 @@ class Generator:
         self._seed = int(state["seed"])
         self.next_normal = float(state["normal_y"]) if state["normal_is_valid"] else None
 
+    def memory(self):
+        """The engine itself, for generated code: 624 words and the position of the next one. uint32, of size 625.
+
+        Whoever writes to it holds `lock`; the memory stays where it is as long as the array or the generator lives.
+        """
+        self._start()
+        if self._memory is None:
+            self._memory = np.asarray(_Engine(self._bits))
+        return self._memory
+
+    @property
+    def lock(self):
+        """Held while words are drawn."""
+        self._start()
+        return self._bits.lock
+
     def _start(self):
         """Make the engine. numpy.random is slow to import, so this waits for the first draw."""
         if self._bits is None:
@@ -141,6 +159,15 @@ class Generator:
 
     def __repr__(self):
         return f"<torch._C.Generator object at {id(self):#x}>"
+
+
+class _Engine:
+    """The state of NumPy's engine as its array interface shows it; keeps the engine alive."""
+
+    def __init__(self, bits):
+        self.bits = bits
+        self.__array_interface__ = {"data": (bits.ctypes.state_address, False), "shape": (625,), "typestr": "<u4",
+                                    "version": 3}
 
 
 def _restore(data):
@@ -175,6 +202,36 @@ def initial_seed():
     return default_generator.initial_seed()
 
 
+# ---- generated code ----------------------------------------------------------------------------
+
+LARGE = 1 << 16                                         # smaller draws stay with NumPy
+PATIENCE = 1 << 24                                      # numbers that cost NumPy as much time as compiling takes
+_native = None                                          # flambeau.backends.llvm.draws; False if it cannot be had
+
+
+def compiled(n):
+    """The functions of generated code (`backends/llvm/draws.py`) for a draw of n numbers, None while NumPy shall do it.
+
+    They give the same numbers, some ten times as fast; compiling waits until it is worth it, or the compiler is
+    loaded anyway.
+    """
+    global PATIENCE, _native
+    if n < LARGE or _native is False:
+        return None
+    if _native is None:
+        PATIENCE -= n
+        if PATIENCE > 0 and "flambeau.backends.llvm.jit" not in sys.modules:
+            return None
+        try:
+            if os.environ.get("FLAMBEAU_COMPILE") == "0":
+                raise ImportError("switched off")
+            _native = importlib.import_module("flambeau.backends.llvm.draws")
+        except ImportError:
+            _native = False
+            return None
+    return _native
+
+
 # ---- words and unit uniforms -----------------------------------------------------------------
 
 
@@ -187,6 +244,9 @@ def random64(gen, n):
 def unit_float64(gen, n):
     """n uniform numbers in [0, 1) with 53 random bits. float64."""
     out = np.empty(n)
+    native = compiled(n)
+    if native:
+        return native.uniform(gen, out, 0.0, 1.0)
     for start in range(0, n, CHUNK):
         part = out[start:start + CHUNK]
         words = random64(gen, part.size)
@@ -204,6 +264,9 @@ def unit_float32(gen, n):
         out *= SCALE_24
         return out
     out = np.empty(n, np.float32)
+    native = compiled(n)
+    if native:
+        return native.uniform(gen, out, 0.0, 1.0)
     for start in range(0, n, CHUNK):
         part = out[start:start + CHUNK]
         words = gen.raw(part.size).astype(np.uint32)
@@ -265,6 +328,9 @@ def uniform(gen, shape, dtype=float32, low=0.0, high=1.0):
     n = _count(shape)
     if low == 0 and high == 1 and dtype is float32:
         return unit_float32(gen, n).reshape(shape)
+    native = compiled(n) if dtype == float32 or dtype == float64 else None
+    if native:
+        return native.uniform(gen, np.empty(shape, dtype), low, high)
     if dtype == float64:
         out = unit_float64(gen, n)
         if low != 0 or high != 1:
@@ -299,6 +365,9 @@ def normal(gen, shape, dtype=float32, mean=0.0, std=1.0, *, contiguous=True):
     n = _count(shape)
     if n < 16 or not contiguous:
         return narrowed(scalar_normal(gen, n, mean, std), dtype).reshape(shape)
+    native = compiled(n) if dtype == float32 else None
+    if native:
+        return native.normal(gen, np.empty(shape, dtype), mean, std)
     if dtype == float64:
         fill = _box_muller_float64
         values = unit_float64(gen, n)
@@ -353,6 +422,9 @@ def _box_muller_float64(values, mean, std):
 def randint(gen, shape, low, high, dtype=np.int64):
     """Integers in [low, high), by remainder: of 32 random bits, of 64 where the range is 2**28 or more. Any dtype."""
     n, span = _count(shape), high - low
+    native = compiled(n) if span < 1 << 28 else None
+    if native:
+        return native.randint(gen, np.empty(shape, np.int64), low, span).astype(dtype, copy=False)
     if span < 1 << 28:
         drawn = remainder(gen.raw(n).astype(np.uint32), span)
         if low or dtype == np.bool_:

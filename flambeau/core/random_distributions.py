@@ -17,6 +17,9 @@ def bernoulli(gen, shape, p):
     """True with probability p, a number; 53 random bits decide each element. bool."""
     n = math.prod(shape)
     out = np.empty(n, bool)
+    native = stream.compiled(n)
+    if native:
+        return native.bernoulli(gen, out, p).reshape(shape)
     # u * 2**-53 < p, compared as integers. The upper 21 bits decide, but for one case in two million.
     limit = math.ceil(p * 2.0**53)
     upper, lower = np.uint64(limit >> 32), np.uint64(limit & 0xFFFFFFFF)
@@ -75,6 +78,9 @@ def randperm(gen, n, dtype=np.int64):
     """The numbers 0 … n-1 in random order (Fisher and Yates, from the front)."""
     if n < 2:
         return np.arange(n, dtype=dtype)
+    native = stream.compiled(n) if n < 0xFFFFFFFF // 20 else None
+    if native:
+        return native.randperm(gen, np.empty(n, np.int64)).astype(dtype, copy=False)
     places = np.arange(n)
     remaining = n - places[:-1]
     if n < 0xFFFFFFFF // 20:
