@@ -6,29 +6,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
+from flambeau.backends.llvm import symbols as known
+
 # What follows the call costs little and LLVM's state is shared: one compilation at a time.
 _lock = threading.RLock()
 
 # Processors on which 512-bit vectors are no slower per element than 256-bit ones (no lowered clock, or a full unit).
 _FAST_512 = ("znver4", "znver5", "icelake", "sapphirerapids", "emeraldrapids", "graniterapids")
-
-# What generated code may call in the C library. LLVM writes memory calls and roundings itself.
-_LIBC = ("memcpy", "memmove", "memset", "memcmp")
-_LIBM = ("exp", "exp2", "expm1", "log", "log2", "log1p", "log10", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin",
-         "acos", "atan", "atan2", "asinh", "acosh", "atanh", "erf", "erfc", "pow", "hypot", "fmod", "lgamma", "tgamma",
-         "floor", "ceil", "trunc", "rint", "nearbyint", "fma", "sqrt", "nextafter", "ldexp", "cbrt")  # fmt: skip
 
 
 class Host:
@@ -126,35 +121,9 @@ def _optimise(parsed: Any, machine: Any, level: int) -> None:
 
 # ---- loading ---------------------------------------------------------------------------------------
 
-_symbols: dict[str, int] = {}
-
-
-def add_symbol(name: str, address: int) -> None:
-    """Let generated code call the function at an address by a name it declares."""
-    _symbols[name] = address
-
-
-def add_library(library: Any, names: Iterable[str]) -> None:
-    """Let generated code call functions of a library opened with ctypes; names it does not have are left out."""
-    for name in names:
-        function = getattr(library, name, None)
-        if function is not None:
-            _symbols[name] = ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-def _add_c_library() -> None:
-    names = {"win32": ["ucrtbase"], "darwin": ["libSystem.dylib"]}.get(sys.platform, ["libm.so.6", "libc.so.6"])
-    for name in names:
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:  # another C library: what the process itself exports has to do
-            library = ctypes.CDLL(None)
-        add_library(library, [*_LIBC, *_LIBM, *(name + "f" for name in _LIBM)])
-
 
 @functools.cache
 def _linker() -> Any:
-    _add_c_library()
     # JITLink lays out an object in one piece, so that code always reaches its constants.
     return llvm.create_lljit_compiler(host().machine(), use_jit_link=sys.platform != "win32")
 
@@ -174,15 +143,18 @@ class Code:
         return int(self._tracker[name])
 
 
-def load_object(object_file: bytes, names: Iterable[str]) -> Code:
+def load_object(object_file: bytes, names: Iterable[str], symbols: Mapping[str, int] | None = None) -> Code:
     """Put an object file into memory; `names` are the functions whose addresses will be asked for.
+
+    `symbols` are addresses for this object only, by the names it declares (functions or data), beside those of
+    symbols.py: what differs from process to process goes there, so that the object can be kept on disk.
 
     Raises: RuntimeError if the object is damaged, lacks one of the names, or calls functions nobody knows.
     """
     with _lock:
         linker = _linker()
         library = llvm.JITLibraryBuilder().add_object_img(object_file).add_current_process()
-        for name, address in _symbols.items():
+        for name, address in {**known.addresses(), **(symbols or {})}.items():
             library.import_symbol(name, address)
         for name in names:
             library.export_symbol(name)

@@ -16,39 +16,12 @@ generated code reads, becomes 1 in the child; code compiled in the parent goes o
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import os
 from typing import Any
 
 from llvmlite import ir
 
-from flambeau.backends.llvm import jit
 from flambeau.backends.llvm import registers as reg
-
-_limit = ctypes.c_int32(1 << 30)
-_SYMBOLS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_get_max_threads")
-_LIMIT = "flambeau_thread_limit"
-
-
-def _after_fork() -> None:
-    _limit.value = 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-@functools.cache
-def available() -> bool:
-    """Whether there is a libgomp, and generated code knows its functions."""
-    jit.add_symbol(_LIMIT, ctypes.addressof(_limit))
-    try:
-        library = ctypes.CDLL("libgomp.so.1")
-    except OSError:
-        return False
-    jit.add_library(library, _SYMBOLS)
-    return True
+from flambeau.backends.llvm import symbols
 
 
 def parallel_for(builder: Any, body: Any, data: Any, count: Any, *, threads: int = 0, grain: int = 1) -> None:
@@ -62,7 +35,7 @@ def parallel_for(builder: Any, body: Any, data: Any, count: Any, *, threads: int
     if not isinstance(count, ir.Value):
         count = ir.Constant(reg.i64, count)
     zero = ir.Constant(reg.i64, 0)
-    if threads == 1 or not available():
+    if threads == 1 or not symbols.has_openmp():
         builder.call(body, [data, zero, count])
         return
     allowed = _allowed(builder, threads)
@@ -87,9 +60,9 @@ def _field(builder: Any, shared: Any, number: int) -> Any:
 def _allowed(builder: Any, threads: int) -> Any:
     """The number of threads this region gets (i32)."""
     module = builder.module
-    limit = module.globals.get(_LIMIT)
+    limit = module.globals.get(symbols.THREAD_LIMIT)
     if limit is None:
-        limit = ir.GlobalVariable(module, reg.i32, _LIMIT)
+        limit = ir.GlobalVariable(module, reg.i32, symbols.THREAD_LIMIT)
         limit.linkage = "external"
     most = builder.call(reg.declared(module, "omp_get_max_threads", reg.i32, []), [])
     for bound in [builder.load(limit, typ=reg.i32)] + ([ir.Constant(reg.i32, threads)] if threads else []):
