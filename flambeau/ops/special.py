@@ -174,7 +174,7 @@ erfcx = primitive("erfcx", elementwise=True, float_op=True, grad_name="SpecialEr
 erfcx.vjp(x=lambda grad, x, out: mul(grad, sub(mul(mul(x, out), 2), TWO_OVER_ROOT_PI)))
 
 
-# Rational approximations of the normal distribution's quantiles: M. J. Wichura, "Algorithm AS 241: The percentage points
+# Rational approximations of the normal quantiles: M. J. Wichura, "Algorithm AS 241: The percentage points
 # of the normal distribution", Applied Statistics 37 (1988), PPND16. Three ranges: the middle 85 %, tails, far tails.
 _QUANTILE_A = (
     2.5090809287301226727e3,
