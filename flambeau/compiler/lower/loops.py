@@ -26,6 +26,7 @@ from flambeau.compiler.lower.partials import cut_length, group_of_rows, write_co
 from flambeau.compiler.lower.pointwise import Rows, write_flat, write_rows
 from flambeau.compiler.lower.rows import write_along_rows
 from flambeau.compiler.lower.stages import Shares, Stages
+from flambeau.compiler.lower.transposes import Tiled, Tiling
 
 FUNCTION = ir.FunctionType(ir.VoidType(), [reg.pointer, reg.i64, reg.i64])
 
@@ -117,7 +118,12 @@ class Emitter:
                 shared=nest.rank == 1,
             )
             return Emitted((phase,), 0, self.threads, nest.rank == 1)
-        rows = Rows(nest, nest.best_axis(range(nest.rank)), self.threads)
+        axis = nest.best_axis(range(nest.rank))
+        tiling = Tiling(nest, axis)
+        if tiling.pays:
+            phase = self.phase("tiles", nest, tiling.extent, lambda f: Tiled(nest, tiling, f, lanes).write())
+            return Emitted((phase,), 0, self.threads, False)
+        rows = Rows(nest, axis, self.threads)
         phase = self.phase("rows", nest, rows.extent, lambda f: write_rows(nest, rows, f, lanes))
         return Emitted((phase,), 0, self.threads, False)
 

@@ -240,7 +240,8 @@ class Nest:
                         score[d] += points * i.dtype.itemsize * (1.25 if isinstance(i, Store) else 1)
                     elif i.strides[d]:
                         score[d] -= 0.5 * points * i.dtype.itemsize
-        return max(reversed(dims), key=lambda d: score[d])
+        # A dimension shorter than a vector leaves lanes empty.
+        return max(reversed(dims), key=lambda d: score[d] * min(1.0, self.shape[d] / 8) if score[d] > 0 else score[d])
 
 
 HEAVY = {

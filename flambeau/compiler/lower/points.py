@@ -152,7 +152,7 @@ class Writer:
         self.m = Maths(self.b)
         self.lanes = lanes
         buffers = function.args[0]
-        slots = sorted({i.slot for i in nest.body if isinstance(i, (Load, Gather, Store))})
+        slots = sorted({i.slot for i in nest.body if isinstance(i, (Load, Gather, Store)) and i.slot >= 0})
         self.bases = {
             slot: self.b.load(self.b.gep(buffers, [const(slot)], source_etype=pointer), typ=pointer) for slot in slots
         }
@@ -334,7 +334,7 @@ class Scope:
         instruction = self.writer.nest.body[i]
         b = self.writer.b
         scope: Scope | None = self
-        base, done = self.writer.bases[instruction.slot], frozenset()
+        base, done = self.writer.bases.get(instruction.slot), frozenset()
         offset: Any = const(instruction.offset)
         while scope is not None:
             if i in scope.addresses:
