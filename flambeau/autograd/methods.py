@@ -28,6 +28,7 @@ def register_hook(self: Tensor, hook: Any) -> RemovableHandle:
     if not self._requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     if self._node is None:
+        recording.changed(self)
         hooks = self.__dict__.setdefault("_backward_hooks", [])
         hooks.append(hook)
         return RemovableHandle(hooks, hook)

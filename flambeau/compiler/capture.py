@@ -8,6 +8,7 @@ op (a computation on raw arrays) ends the capture: better slow than wrong.
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 import threading
@@ -125,10 +126,32 @@ def user_line() -> tuple[str, int] | None:
     return None
 
 
-class Recorder:
-    """Listens to one call: `with Recorder(arguments) as r: result = fn(...)`, then `r.graph`."""
+def tap(method: Any) -> Any:
+    """A method that hears of an event: silent in other threads and after the capture has failed."""
 
-    def __init__(self, arguments: list[Tensor]):
+    @functools.wraps(method)
+    def hear(self: Recorder, *arguments: Any) -> Any:
+        if self.failed is not None or threading.get_ident() != self.thread:
+            return None
+        try:
+            return method(self, *arguments)
+        except Unrecordable as error:
+            self.fail(error)
+            return None
+
+    return hear
+
+
+class Recorder:
+    """Listens to one call: `with Recorder(arguments) as r: result = fn(...)`, then `r.graph`.
+
+    When something cannot be recorded the call goes on, eagerly, and `failed` says why (`strict`: it raises).
+    """
+
+    def __init__(self, arguments: list[Tensor], strict: bool = False):
+        self.failed: Unrecordable | None = None
+        self.strict = strict
+        self.modules: dict[int, Any] = {}  # modules that were called
         self.graph = Graph()
         self.thread = threading.get_ident()
         self.arguments = arguments
@@ -150,6 +173,7 @@ class Recorder:
         self._busy = False
         self._before: dict[int, list[Tensor]] = {}
         self._listener: Any = None
+        self._tensor_sources: dict[int, Source] = {}
 
     # ---- beginning and end -------------------------------------------------------------------
 
@@ -170,6 +194,14 @@ class Recorder:
         recording.recorder = None
         self._listener.__exit__(*error)
         self._before = {}
+
+    def fail(self, error: Unrecordable) -> None:
+        """Stop recording."""
+        if self.failed is None:
+            self.failed = error
+        recording.recorder = None
+        if self.strict:
+            raise error
 
     # ---- memory ------------------------------------------------------------------------------
 
@@ -216,7 +248,12 @@ class Recorder:
         self.alive[id(root_of(array))] = root_of(array)
         block.entry, block.tensor = value, t
         self.externals.append(block)
+        self._tensor_sources[id(t)] = source
         return block
+
+    def source_of(self, t: Tensor) -> Source:
+        """Where an outside tensor is found."""
+        return self._tensor_sources[id(t)]
 
     def _outside(self, array: np.ndarray) -> Block | None:
         """The block of memory that was alive before the call, seen now for the first time."""
@@ -258,7 +295,7 @@ class Recorder:
             found = self.ref(x._array)
             if found is None:
                 raise Unrecordable("a tensor made by code that is not recorded as an operation", user_line())
-            if x._requires_grad and x._node is None and found.value.source is not None:
+            if x._requires_grad and found.value.source is not None and id(x) in self._tensor_sources:
                 self.leaves.setdefault(id(x), x)
             return found
         if type(x) is Symbol:
@@ -268,34 +305,44 @@ class Recorder:
     # ---- ops ---------------------------------------------------------------------------------
 
     def _handle(self, op: Any, inputs: Any, attrs: Any) -> Any:
-        if threading.get_ident() != self.thread or self._busy:
-            return op.function(*inputs, **attrs)
-        if op.view:
-            return op.function(*inputs, **attrs)
-        operands = [self.operand(x) for x in inputs]
-        for value in attrs.values():
-            if isinstance(value, Tensor):
-                raise Unrecordable(f"{op.name} takes a tensor as an attribute", user_line())
-        if any(type(value) is Symbol for value in attrs.values()):
-            attrs = {name: self._fixed(value) for name, value in attrs.items()}
         given = [float(x) if type(x) is Symbol else x for x in inputs]
+        if threading.get_ident() != self.thread or self._busy or self.failed is not None or op.view:
+            return op.function(*given, **attrs)
+        operands = None
+        try:
+            operands = [self.operand(x) for x in inputs]
+            for value in attrs.values():
+                if isinstance(value, Tensor):
+                    raise Unrecordable(f"{op.name} takes a tensor as an attribute", user_line())
+            if any(type(value) is Symbol for value in attrs.values()):
+                attrs = {name: self._fixed(value) for name, value in attrs.items()}
+        except Unrecordable as error:
+            self.fail(error)
         self._busy = True
         try:
-            compute = _common_type(op, given) if op.elementwise else None
             result = op.function(*given, **attrs)
+            compute = _common_type(op, given) if op.elementwise else None
         finally:
             self._busy = False
+        if self.failed is None:
+            try:
+                self._note(op, operands, attrs, compute, result)
+            except Unrecordable as error:
+                self.fail(error)
+        return result
+
+    def _note(self, op: Any, operands: Any, attrs: Any, compute: Any, result: Any) -> None:
+        """Write down what an op computed."""
         made = (result,) if isinstance(result, Tensor) else tuple(result)
         outputs: list[Value | None] = []
         for t in made:
             outputs.append(self._output(t) if isinstance(t, Tensor) else None)
         if all(value is None for value in outputs):
-            return result
+            return
         node = Node(op.name, operands, {**op.attributes, **attrs}, outputs, user_line())
         node.compute = compute
         node.effect = _RANDOM in attrs
         self.graph.nodes.append(node)
-        return result
 
     def _output(self, t: Tensor) -> Value | None:
         """The value of a new tensor; None if the op returned memory that is already known."""
@@ -312,7 +359,7 @@ class Recorder:
             t._storage = None
         value = self.graph.value(array.shape, element_strides(array), array.dtype)
         self._register(array, value)
-        self.made.append(weakref.ref(t))
+        self.made.append(weakref.ref(array))
         return value
 
     def _fixed(self, value: Any) -> Any:
@@ -325,6 +372,7 @@ class Recorder:
 
     # ---- what happens beside the ops (core/recording.py) ---------------------------------------
 
+    @tap
     def constant(self, array: np.ndarray) -> None:
         if self._busy or type(array) is MetaArray or array.size == 0 or self._find(array) is not None:
             return
@@ -337,7 +385,9 @@ class Recorder:
         uniform = array.dtype.kind in "biuf" and bool((array == first).all())
         self.graph.constants[value] = np.broadcast_to(first.reshape(()).copy(), array.shape) if uniform else array.copy()
         self._register(array, value)
+        self.made.append(weakref.ref(array))
 
+    @tap
     def copied(self, made: np.ndarray, source: np.ndarray) -> None:
         if made.size == 0:
             return
@@ -350,12 +400,14 @@ class Recorder:
         if not (ref.is_whole() and same_order(made.shape, element_strides(made), value.strides)):
             value = self._copy_node(ref, made)
         self._register(made, value)
+        self.made.append(weakref.ref(made))
 
     def _copy_node(self, ref: Ref, like: np.ndarray, dtype: Any = None) -> Value:
         value = self.graph.value(ref.shape, element_strides(like), dtype or like.dtype)
         self.graph.nodes.append(Node("@copy", [ref], {}, [value], user_line()))
         return value
 
+    @tap
     def assigned(self, x: Tensor, result: Tensor) -> None:
         """x[...] = result, both of one shape."""
         target, source = x._array, result._array
@@ -382,6 +434,7 @@ class Recorder:
         self.graph.nodes.append(Node("@update", [block.value.whole(), values], window, [updated], user_line()))
         block.value = updated
 
+    @tap
     def wrote(self, t: Tensor) -> None:
         if self._announced is t:
             self._announced = None
@@ -391,6 +444,7 @@ class Recorder:
         if self._find(t._array) is not None or self._outside(t._array) is not None:
             raise Unrecordable("a write to a tensor that is not recorded as an operation", user_line())
 
+    @tap
     def drawn(self, array: np.ndarray, draw: Any) -> None:
         """The whole of `array` was filled with random numbers."""
         if self._busy or array.size == 0:
@@ -420,6 +474,7 @@ class Recorder:
             "shape": window.shape, "strides": window.strides, "offset": window.offset}, [updated], user_line()))
         block.value = updated
 
+    @tap
     def read(self, t: Tensor) -> None:
         """Python looks at values: fine for constants, and for small arguments that nothing wrote to."""
         if self._busy or t._array.size == 0 or type(t._array) is MetaArray:
@@ -435,12 +490,14 @@ class Recorder:
                 return
         raise Unrecordable("Python reads the values of a tensor", user_line())
 
+    @tap
     def changed(self, owner: Any) -> None:
         if self.state_changed is None:
             self.state_changed = (type(owner).__name__, user_line())
 
     # ---- gradients ---------------------------------------------------------------------------
 
+    @tap
     def grad_read(self, leaf: Tensor) -> None:
         """leaf.grad is looked at: if this call has not set it, what it was at entry matters."""
         key = id(leaf)
@@ -454,9 +511,18 @@ class Recorder:
 
     accumulating = grad_read
 
+    @tap
+    def called(self, module: Any) -> None:
+        """A module runs: its attributes, and those of the modules in it, are state the record depends on."""
+        if id(module) not in self.modules:
+            for part in module.modules():
+                self.modules[id(part)] = part
+
+    @tap
     def grad_set(self, leaf: Tensor) -> None:
         self.grads.setdefault(id(leaf), leaf)
 
+    @tap
     def released(self, node: Any) -> None:
         self.freed.append(node)
 
@@ -494,15 +560,17 @@ class Recorder:
         return self.option_values[key]
 
     def _symbol(self, value: float, ref: Ref, evaluate: Any) -> Symbol:
+        if ref.dtype == np.float64:
+            ref.value.symbol = True
         made = Symbol(value)
         made.recorder, made.ref, made.evaluate = self, ref, evaluate
         return made
 
-    def symbol_of(self, name: str, function: Any, left: Any, right: Any) -> Symbol:
+    def symbol_of(self, name: str, function: Any, left: Any, right: Any) -> Any:
         """The result of arithmetic on symbols and numbers, as a node."""
         value = function(float(left), float(right))
-        if not isinstance(value, float):
-            raise Unrecordable("complex arithmetic on an option", user_line())
+        if self.failed is not None or not isinstance(value, float):
+            return value
         out = self.graph.value((), (), np.dtype(np.float64))
         operands = [x.ref if type(x) is Symbol else float(x) for x in (left, right)]
         node = Node(name, operands, {}, [out], user_line())
@@ -512,10 +580,17 @@ class Recorder:
 
     def number(self, t: Tensor) -> Any:
         """The value of a 0-d tensor of state (a step count), as a symbol."""
-        ref = self.operand(t)
-        if t._array.size != 1:
-            raise Unrecordable("a number read from a tensor of several elements", user_line())
-        return self._symbol(float(t._array.reshape(())), ref, lambda call, ref=ref: host_value(ref))
+        if threading.get_ident() != self.thread:
+            return t.item()
+        try:
+            ref = self.operand(t)
+        except Unrecordable as error:
+            self.fail(error)
+            return t.item()
+        wide = self.graph.value((), (), np.dtype(np.float64))
+        node = Node("to_copy", [Ref(ref.value, (), (), ref.offset)], {"dtype": wide.dtype}, [wide], user_line())
+        self.graph.nodes.append(node)
+        return self._symbol(float(t._array.reshape(())), wide.whole(), lambda call: host_value(ref))
 
     def require(self, function: Any, left: Any, right: Any, answer: bool) -> None:
         self.guards.append((evaluator(function, left, right), answer))
@@ -556,7 +631,7 @@ def host_value(ref: Ref) -> float:
         raise Unrecordable("a number that depends on an argument", None)
     node = value.node
     if node is None:
-        raise Unrecordable("a number of unknown origin", None)
+        raise Unrecordable("a number that the call itself makes decides what it does", None, later=True)
     operands = [np.float64(host_value(x)) if isinstance(x, Ref) else x for x in node.inputs]
     if node.op == "@copy":
         return float(operands[0])

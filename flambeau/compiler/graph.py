@@ -20,7 +20,7 @@ class Value:
     `shape` and `strides` (in elements) describe the whole block, without gaps: a permutation of contiguous order.
     """
 
-    __slots__ = ("number", "shape", "strides", "dtype", "node", "source")
+    __slots__ = ("number", "shape", "strides", "dtype", "node", "source", "symbol")
 
     def __init__(self, number: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype):
         self.number = number
@@ -29,6 +29,7 @@ class Value:
         self.dtype = dtype
         self.node: Node | None = None
         self.source: Any = None  # where a value without a node comes from: see capture.py
+        self.symbol = False  # a 0-d float64 that stood as a Python number (symbols.py): it does not promote
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd.function import Function
+from flambeau.core import recording
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 
@@ -34,6 +35,7 @@ class RemovableHandle:
 
     def remove(self) -> None:
         """Takes the hook out; a second call does nothing."""
+        recording.changed(self)
         for ref in (self.hooks_dict_ref, *self.extra_dict_ref):
             registry = ref()
             if registry is not None:
@@ -77,6 +79,7 @@ called_everywhere: OrderedDict = OrderedDict()
 
 def register(registry: OrderedDict, hook: Callable, *flags: OrderedDict, prepend: bool = False) -> RemovableHandle:
     """Adds a hook to a registry, marks its id in `flags`, and returns its handle."""
+    recording.changed(registry)
     handle = RemovableHandle(registry, extra_dict=flags)
     registry[handle.id] = hook
     for flag in flags:

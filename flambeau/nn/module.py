@@ -95,6 +95,8 @@ class Module(StateDictMixin):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A class with __getattr__ pays about 0.1 µs for every attribute it reads; the dictionary costs a fifth.
         attributes = self.__dict__
+        if recording.recorder is not None:
+            recording.recorder.called(self)
         try:
             if (called_everywhere or attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]
                     or attributes["_backward_hooks"] or attributes["_backward_pre_hooks"]):

@@ -6,6 +6,7 @@ memory only, they are reordered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from ctypes import c_void_p
 from itertools import product
@@ -13,7 +14,7 @@ from typing import Any
 
 from flambeau.backends.onednn import library as lib
 from flambeau.backends.onednn.convolution import Geometry
-from flambeau.backends.onednn.memory import described, free_choice, strided
+from flambeau.backends.onednn.memory import described, free_choice, loaded, strided
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
 from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, takes
@@ -30,8 +31,10 @@ class Image:
         self.shape: Sizes = ref.shape
         self.given = image(ref)
 
-    def choices(self) -> list[tuple[c_void_p, int]]:
-        """Descriptors with their price: 0 for memory as it is, 1 for a reordered copy."""
+    def choices(self, free: bool = False) -> list[tuple[c_void_p, int]]:
+        """Descriptors with their price: 0 for memory as it is, 1 for a reordered copy. `free`: oneDNN's own choice."""
+        if free:
+            return [(free_choice(self.shape), 1)]
         last = described(self.shape, True)
         if is_last(self.ref):
             return [(last, 0)]
@@ -50,11 +53,14 @@ class Image:
         return plan.steps
 
 
-def chosen(make: Make, *images: Image) -> Primitive | None:
-    """The primitive for the best choice of orders: a kernel made for it before anything else, then few copies."""
+def chosen(make: Make, *images: Image, free: bool = False) -> Primitive | None:
+    """The primitive for the best choice of orders: a kernel made for it before anything else, then few copies.
+
+    `free`: in the orders that oneDNN likes best, for which the images will have to be reordered.
+    """
     best: tuple[int, int] | None = None
     found = None
-    for choice in sorted(product(*(i.choices() for i in images)), key=lambda c: sum(price for _, price in c)):
+    for choice in sorted(product(*(i.choices(free) for i in images)), key=lambda c: sum(price for _, price in c)):
         try:
             primitive = make(*(md for md, _ in choice))
         except lib.OneDNNError:
@@ -73,6 +79,11 @@ def geometry_of(x: Sizes, w: Sizes, y: Sizes | None, attrs: dict[str, Any]) -> G
         return None
     found = Geometry(x, w, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"])
     return found if all(found.y) and (y is None or found.y == y) else None
+
+
+def prefers_blocks(geometry: Geometry) -> bool:
+    """Whether the gradient of the weight is worth reordering both images for: 20 to 40 % faster, without AVX-512."""
+    return not loaded().has_avx512 and math.prod(geometry.w[2:]) > 1 and geometry.x[1] >= 3
 
 
 def laid_weight(plan: Plan, geometry: Geometry, w: Ref, primitive: Primitive) -> Ref:
@@ -102,7 +113,8 @@ def convolution(node: Node, low: Lowering) -> list[Step] | None:
     if geometry is None:
         return None
     others = [plan.dense(other) for other in others]
-    chain = PostOps.of(node.attrs.get("post", ()), [image(other) for other in others])
+    chain = PostOps.of(node.attrs.get("post", ()), [
+        strided(other.shape) if other.shape == (1,) else image(other) for other in others])
 
     def make(x_md: c_void_p, y_md: c_void_p) -> Primitive:
         arguments = [lib.ARG_SRC, lib.ARG_WEIGHTS, *([] if bias is None else [lib.ARG_BIAS]), *chain.arguments]
@@ -175,7 +187,7 @@ def weight_gradient(node: Node, low: Lowering) -> list[Step] | None:
             [lib.CONVOLUTION_DIRECT, x_md, free_choice(geometry.grouped), bias, y_md, *geometry.parameters],
             [lib.ARG_SRC, lib.ARG_DIFF_DST, *made], geometry.forward(x_md, bias is not None, y_md))
 
-    primitive = chosen(make, source, seen)
+    primitive = chosen(make, source, seen, free=prefers_blocks(geometry))
     if primitive is None:
         return None
     inputs = [source.laid(plan, primitive, lib.ARG_SRC), seen.laid(plan, primitive, lib.ARG_DIFF_DST)]

@@ -23,6 +23,7 @@ from flambeau.backends.onednn.memory import (
 from flambeau.backends.onednn.primitive import Primitive
 from flambeau.compiler.graph import Ref
 from flambeau.compiler.kernel import Kernel, Load, Store
+from flambeau.compiler.passes.readers import Steady
 from flambeau.compiler.steps import KernelStep, LibraryStep, Lowering, Step
 
 FLOAT = np.dtype(np.float32)
@@ -122,7 +123,7 @@ class Plan:
         if equal(given, wanted):
             return ref
         target = self.room(size_of(wanted))
-        self.run(reorder(given, wanted), [ref], [target], steady(self.low, ref))
+        self.run(reorder(given, wanted), [ref], [target], Steady(self.low.graph)(ref.value))
         return target
 
     def unlaid(self, ref: Ref | None, made: c_void_p, wanted: c_void_p | None) -> tuple[Ref, Primitive | None]:
@@ -151,12 +152,6 @@ class Plan:
     def vector(self, ref: Ref) -> Ref:
         """A vector with its elements next to each other."""
         return ref if is_plain(ref) else self.copied(ref)
-
-
-def steady(low: Lowering, ref: Ref) -> bool:
-    """Whether a window shows the same values in every call as long as nobody changes the state."""
-    graph = low.graph
-    return ref.value in graph.constants and ref.value not in graph.writes
 
 
 def reorder(given: c_void_p, wanted: c_void_p) -> Primitive:

@@ -41,7 +41,7 @@ def linear(node: Node, low: Lowering) -> list[Step] | None:
     rows = math.prod(x.shape[:-1])
     target = reshaped(out.whole(), (rows, w.shape[0]))
     flat = reshaped(x, (rows, x.shape[-1]))
-    sides = [reshaped(other, (rows, w.shape[0])) for other in others]
+    sides = [other if other.shape == (1,) else reshaped(other, (rows, w.shape[0])) for other in others]
     plan: list[Step] = []
     if flat is None:
         first = Plan(low)

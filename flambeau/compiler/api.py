@@ -1,0 +1,120 @@
+"""`flambeau.compile`: the public face of the compiler."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.compiler import environment
+from flambeau.compiler.capture import Recorder, Unrecordable, element_strides
+from flambeau.compiler.entry import Entry, Guards
+from flambeau.compiler.structure import split
+from flambeau.core import dtype as dtypes
+from flambeau.core import recording
+from flambeau.core.modes import modes
+from flambeau.core.tensor import Tensor
+
+RECAPTURES = 8  # records of one function for one signature, before it stays eager (torch: cache_size_limit)
+ATTEMPTS = 3  # calls that may fail to be captured because they make state (an optimizer's first step)
+
+
+def build(entry: Entry) -> None:
+    """Make the programs of a record."""
+    from flambeau.compiler.program import program
+
+    entry.execute = program(entry.graph)
+    if entry.backward is not None:
+        entry.backward.execute = program(entry.backward.graph)
+
+
+class Compiled:
+    """A compiled function: captures at its first call, runs the program from then on."""
+
+    def __init__(self, function: Callable[..., Any], fullgraph: bool = False, name: str | None = None):
+        self.function = function
+        self.fullgraph = fullgraph
+        self.entries: dict[Any, list[Entry]] = {}
+        self.failures: dict[Any, int] = {}
+        self.eager: dict[Any, str] = {}  # signatures that stay eager, and why
+        self.captures = 0
+        functools.update_wrapper(self, function, updated=())
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if recording.recorder is not None or DISABLED:
+            return self.function(*args, **kwargs)  # inside another capture: part of it
+        tensors: list[Tensor] = []
+        shape = split((args, kwargs), tensors) if kwargs else split(args, tensors)
+        key = (
+            shape,
+            tuple((t._array.shape, t._array.strides, t._array.dtype, t._requires_grad, t._hidden) for t in tensors),
+            modes.grad, modes.inference, modes.autocast, dtypes.default_dtype(),
+        )
+        found = self.entries.get(key)
+        if found is not None:
+            for entry in found:
+                if entry.guards.hold(tensors):
+                    return entry.call(tensors)
+        elif key in self.eager:
+            return self.function(*args, **kwargs)
+        return self._capture(key, tensors, args, kwargs)
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else functools.partial(self, owner)
+
+    def _capture(self, key: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
+        entries = self.entries.get(key, ())
+        if len(entries) >= RECAPTURES:
+            self.entries.pop(key)
+            self._stay_eager(key, Unrecordable(f"it was captured {RECAPTURES} times and still changes"))
+            return self.function(*args, **kwargs)
+        watched = environment.watch(self.function)
+        recorder = Recorder(tensors, strict=self.fullgraph)
+        made: Entry | None = None
+        with recorder:
+            result = self.function(*args, **kwargs)
+            if recorder.failed is None:
+                try:
+                    made = self._entry(recorder, watched, result)
+                except Unrecordable as error:
+                    recorder.fail(error)
+        self.captures += 1
+        if made is None:
+            assert recorder.failed is not None
+            self._failed(key, recorder.failed)
+            return result
+        build(made)
+        self.entries.setdefault(key, []).insert(0, made)
+        return result
+
+    def _entry(self, recorder: Recorder, watched: environment.Environment, result: Any) -> Entry:
+        if recorder.state_changed is not None:
+            kind, line = recorder.state_changed
+            raise Unrecordable(f"it sets an attribute of a {kind}", line, later=True)
+        place = watched.changed()
+        if place is not None:
+            raise Unrecordable(f"it changes '{place}', which is outside of it", None, later=True)
+        return Entry(recorder, Guards(recorder, watched), result)
+
+    def _failed(self, key: Any, error: Unrecordable) -> None:
+        if self.fullgraph and not error.later:
+            raise error
+        self.failures[key] = self.failures.get(key, 0) + 1
+        if not error.later or self.failures[key] >= ATTEMPTS:
+            if self.fullgraph:
+                raise error
+            self._stay_eager(key, error)
+
+    def _stay_eager(self, key: Any, error: Unrecordable) -> None:
+        self.eager[key] = error.reason
+        where = f" ({error.line[0]}:{error.line[1]})" if error.line else ""
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        warnings.warn(
+            f"flambeau.compile: {name} runs eagerly from now on: {error.reason}{where}", UserWarning, stacklevel=4
+        )
+
+
+DISABLED = os.environ.get("FLAMBEAU_COMPILE", "1") == "0"

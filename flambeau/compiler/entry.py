@@ -1,0 +1,462 @@
+"""One captured call, ready to run again: the calls it stands for (guards), and what it does to objects (effects)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from flambeau.autograd.engine import FREED, grad
+from flambeau.compiler import environment
+from flambeau.compiler.capture import Recorder, Source, Unrecordable, element_strides, user_line
+from flambeau.compiler.graph import Graph, Node, Ref, Value
+from flambeau.compiler.structure import rebuild
+from flambeau.core import recording
+from flambeau.core.dispatch import REGISTRY
+from flambeau.core.modes import modes
+from flambeau.core.node import Node as HistoryNode
+from flambeau.core.node import Output, changed_message
+from flambeau.core.storage import Storage
+from flambeau.core.tensor import Tensor, wrap
+
+Executor = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+class Guards:
+    """What must be as it was for a record to stand for a call with the same signature."""
+
+    def __init__(self, recorder: Recorder, watched: environment.Environment):
+        self.environment = watched
+        self.modules = [(module, environment.snapshot(module)) for module in recorder.modules.values()]
+        self.changes = recording.changes
+        self.reads = recorder.reads
+        self.numbers = recorder.guards
+        for evaluate, _ in self.numbers:
+            evaluate(None)  # what cannot be computed again ends the capture here
+        self.groups = [(group, items) for group, items in recorder.options_read]
+        self.grad_entries = list(recorder.grad_entries.values())
+        self.optimizers = [(o, o.state, [id(s) for s in o.state.values()]) for o in recorder.optimizers]
+        self.tensors = [
+            (v.source.what, v.shape, tuple(s * v.dtype.itemsize for s in v.strides), v.dtype, v.source.what._requires_grad)
+            for v in recorder.graph.inputs
+            if v.source.kind == "tensor"
+        ]
+        symbols = {(id(s.what[0]), s.what[1]) for v in recorder.graph.inputs if (s := v.source).kind == "option"}
+        self.fixed_options = [
+            (group, [(k, v) for k, v in items if (id(group), k) not in symbols]) for group, items in self.groups
+        ]
+
+    def hold(self, tensors: list[Tensor]) -> bool:
+        """Whether the record is right for this call."""
+        if self.environment.changed() is not None:
+            return False
+        if self.changes != recording.changes and not self._state_holds():
+            return False
+        for group, items in self.groups:
+            if tuple(group.items()) != items and not self._options_hold(group):
+                return False
+        for t, shape, strides, dtype, needs_grad in self.tensors:
+            a = t._array
+            if a.shape != shape or a.strides != strides or a.dtype != dtype or t._requires_grad != needs_grad:
+                return False
+        for leaf, there in self.grad_entries:
+            if (leaf._grad is not None) != there:
+                return False
+        for evaluate, expected in self.numbers:
+            if evaluate(None) != expected:
+                return False
+        return all(
+            np.array_equal((tensors[s.what] if s.kind == "argument" else s.what)._array, values) for s, values in self.reads
+        )
+
+    def _state_holds(self) -> bool:
+        """The closer look, after an attribute of some module or optimizer was set."""
+        if any(environment.module_changed(module, then) is not None for module, then in self.modules):
+            return False
+        for optimizer, state, slots in self.optimizers:
+            if optimizer.state is not state or [id(s) for s in state.values()] != slots:
+                return False
+        self.changes = recording.changes
+        return True
+
+    def _options_hold(self, group: dict) -> bool:
+        for known, items in self.fixed_options:
+            if known is group and any(key not in group or not environment.same(group[key], value) for key, value in items):
+                return False
+        return all(isinstance(group[k], type(v)) for g, items in self.groups if g is group for k, v in items if k in group)
+
+
+class Entry:
+    """A record with its executor: `call(tensors)` does what the function did, on these arguments."""
+
+    def __init__(self, recorder: Recorder, guards: Guards, result: Any):
+        self.graph = recorder.graph
+        self.guards = guards
+        self.recorder = recorder
+        self.template: Any = None
+        self.sources = [value.source for value in self.graph.inputs]
+        self.grads: list[tuple[Tensor, int | None]] = []
+        self.backward: Backward | None = None
+        self.execute: Executor | None = None
+        self._describe(result)
+        for block in recorder.externals:
+            if block.value is not block.entry:
+                assert block.entry is not None
+                self.graph.writes[block.entry] = block.value.whole()
+
+    # ---- what the call leaves behind -------------------------------------------------------------
+
+    def _describe(self, result: Any) -> None:
+        recorder = self.recorder
+        known = {id(block.tensor): block.tensor for block in recorder.externals}
+        slots: dict[int, int] = {}
+        live: list[Tensor] = []
+
+        def place(t: Tensor) -> Any:
+            if id(t) in known or any(t is argument for argument in recorder.arguments):
+                return Alias(t, next((i for i, a in enumerate(recorder.arguments) if a is t), None))
+            ref = recorder.ref(t._array)
+            if ref is None:
+                raise Unrecordable("returns a tensor of unknown origin", user_line())
+            if ref.value.source is not None:
+                raise Unrecordable("returns a view of memory from outside", user_line())
+            slot = slots.setdefault(ref.value.number, len(slots))
+            if slot == len(self.graph.outputs):
+                self.graph.outputs.append(ref.value.whole())
+            made = Place(slot, ref, t)
+            if t._requires_grad and t._node is not None and not _consumed(t, recorder.freed):
+                made.live = len(live)
+                live.append(t)
+            return made
+
+        self.template = rebuild(result, place)
+        self._describe_grads()
+        if live:
+            self.backward = Backward(recorder, live, self.graph)
+        self._check_escapes(result)
+
+    def _describe_grads(self) -> None:
+        recorder, graph = self.recorder, self.graph
+        taken = {ref.value for ref in graph.outputs}
+        for leaf in recorder.grads.values():
+            held = leaf._grad
+            if held is None:
+                self.grads.append((leaf, None))
+                continue
+            ref = recorder.ref(held._array)
+            if ref is None:
+                raise Unrecordable("a gradient of unknown origin", None)
+            if ref.value.source is not None or (block := recorder._find(held._array)) and block.entry is not None:
+                if block is not None and block.entry is not None and block.entry.source.what is leaf:
+                    continue  # written in place: one of the graph's writes
+                raise Unrecordable("a gradient that is memory from outside", None)
+            if ref.value in taken or not ref.is_whole():
+                copy = graph.value(ref.shape, _contiguous(ref.shape), ref.dtype)
+                graph.nodes.append(Node("@copy", [ref], {}, [copy], None))
+                ref = copy.whole()
+            taken.add(ref.value)
+            self.grads.append((leaf, len(graph.outputs)))
+            graph.outputs.append(ref)
+
+    def _check_escapes(self, result: Any) -> None:
+        """Tensors made inside that are still alive, and that nobody can account for, were stored somewhere."""
+        allowed: set[int] = set()
+
+        def note(t: Tensor) -> None:
+            allowed.add(id(t._array))
+            _history(t, allowed)
+
+        rebuild(result, note)
+        for leaf in self.recorder.grads.values():
+            if leaf._grad is not None:
+                allowed.add(id(leaf._grad._array))
+        for reference in self.recorder.made:
+            array = reference()
+            if array is not None and id(array) not in allowed:
+                raise Unrecordable("a tensor made inside the function is kept outside of it", None, later=True)
+
+
+    # ---- running ---------------------------------------------------------------------------------
+
+    def arrays(self, tensors: list[Tensor]) -> list[np.ndarray]:
+        """The memory of all inputs of the graph, for a call with these tensor arguments."""
+        found: list[np.ndarray] = []
+        for source in self.sources:
+            kind, what = source.kind, source.what
+            if kind == "argument":
+                found.append(tensors[what]._array)
+            elif kind == "tensor":
+                found.append(what._array)
+            elif kind == "grad":
+                found.append(what._grad._array)
+            else:
+                group, name, index = what
+                found.append(np.array(group[name] if index is None else group[name][index], np.float64))
+        return found
+
+    def call(self, tensors: list[Tensor]) -> Any:
+        """Run the program, then do to objects what the function did; returns what it returns."""
+        assert self.execute is not None
+        arrays = self.arrays(tensors)
+        made = self.execute(arrays)
+        for value in self.graph.writes:
+            t = self._tensor(value.source, tensors)
+            if t._storage is not None:
+                t._storage.version += 1
+        for leaf, slot in self.grads:
+            leaf._grad = None if slot is None else wrap(made[slot])
+        return self.results(made, tensors, arrays)
+
+    def _tensor(self, source: Source, tensors: list[Tensor]) -> Tensor:
+        if source.kind == "argument":
+            return tensors[source.what]
+        return source.what._grad if source.kind == "grad" else source.what
+
+    def results(self, made: list[np.ndarray], tensors: list[Tensor], arrays: list[np.ndarray]) -> Any:
+        """The function's result around these outputs."""
+        node = None if self.backward is None else self.backward.node(self, made, tensors, arrays)
+        storages: dict[int, Storage] = {}
+
+        def fill(leaf: Any) -> Any:
+            if type(leaf) is Alias:
+                return leaf.tensor if leaf.argument is None else tensors[leaf.argument]
+            array = made[leaf.slot]
+            if leaf.whole:
+                t = wrap(array)
+            else:
+                t = wrap(_window(array, leaf.ref))
+            if leaf.slot in storages or not leaf.whole:
+                t._storage = storages.setdefault(leaf.slot, Storage(array))
+            t._hidden = leaf.hidden and not array.flags.c_contiguous
+            if leaf.requires_grad:
+                t._requires_grad = True
+                t._node = consumed(array) if leaf.live is None else Output(node, leaf.live)
+            return t
+
+        return refill(self.template, fill)
+
+
+def refill(tree: Any, fill: Any) -> Any:
+    """The template with its places filled."""
+    kind = type(tree)
+    if kind is Place or kind is Alias:
+        return fill(tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return kind(*[refill(item, fill) for item in tree])
+    if kind in (list, tuple):
+        return kind([refill(item, fill) for item in tree])
+    if isinstance(tree, dict):
+        filled = {key: refill(item, fill) for key, item in tree.items()}
+        return filled if kind is dict else kind(filled)
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return dataclasses.replace(tree, **{f.name: refill(getattr(tree, f.name), fill) for f in dataclasses.fields(tree)})
+    return tree
+
+
+def _window(array: np.ndarray, ref: Ref) -> np.ndarray:
+    flat = np.lib.stride_tricks.as_strided(array, (array.size,), (array.itemsize,))
+    return np.lib.stride_tricks.as_strided(flat[ref.offset :], ref.shape, tuple(s * array.itemsize for s in ref.strides))
+
+
+def consumed(array: np.ndarray) -> HistoryNode:
+    """The node of a result whose history `backward` has walked inside the function: walking it again is an error."""
+    node = HistoryNode(REGISTRY["add"], (), None, array.shape, array.dtype)
+    node.saved = None
+    return node
+
+
+# ---- a forward whose backward comes later ------------------------------------------------------------
+
+
+class Backward:
+    """The derivative of a captured forward, as a graph of its own, and the node that runs it."""
+
+    custom = True
+    joint = None
+    view = False
+    outputs = None
+    name = "compiled"
+    grad_name = "CompiledFunctionBackward"
+
+    def __init__(self, recorder: Recorder, live: list[Tensor], graph: Graph):
+        self.shapes = [t._array.shape for t in live]
+        self.dtypes = [t._array.dtype for t in live]
+        self.strides = [element_strides(t._array) for t in live]
+        self.graph = Graph(count=0)
+        self.leaves = [recorder.source_of(leaf) for leaf in recorder.leaves.values()]
+        mark = len(graph.nodes)
+        arriving = [wrap(np.ones_like(t._array, subok=False)) for t in live]
+        for index, g in enumerate(arriving):
+            value = graph.value(g._array.shape, element_strides(g._array), g._array.dtype)
+            value.source = Source("gradient", index)
+            recorder._register(g._array, value)
+            self.graph.inputs.append(value)
+        found = grad(live, list(recorder.leaves.values()), arriving, retain_graph=True, allow_unused=True)
+        if recorder.failed is not None:
+            raise recorder.failed
+        self.graph.nodes = graph.nodes[mark:]
+        del graph.nodes[mark:]
+        self.slots: list[int | None] = []
+        for g in found:
+            ref = None if g is None else recorder.ref(g._array)
+            if g is not None and ref is None:
+                raise Unrecordable("a gradient of unknown origin", None)
+            if ref is not None and (not ref.is_whole() or any(ref.value is o.value for o in self.graph.outputs)
+                                    or ref.value.node is None):
+                copy = graph.value(ref.shape, _contiguous(ref.shape), ref.dtype)
+                self.graph.nodes.append(Node("@copy", [ref], {}, [copy], None))
+                ref = copy.whole()
+            self.slots.append(None if ref is None else len(self.graph.outputs))
+            if ref is not None:
+                self.graph.outputs.append(ref)
+        self.saved: list[int] = []  # for each further input: a slot of the forward's outputs
+        self.outside: list[int] = []  # or, after those, the number of an input of the forward
+        self._cross(recorder, graph)
+        self.graph.count = graph.count
+        self.execute: Executor | None = None
+
+    def _cross(self, recorder: Recorder, graph: Graph) -> None:
+        """Find what the derivative reads of the forward."""
+        made = {v for node in self.graph.nodes for v in node.outputs if v is not None} | set(self.graph.inputs)
+        crossing: dict[Value, None] = {}
+        for node in self.graph.nodes:
+            for ref in node.refs:
+                if ref.value not in made:
+                    crossing.setdefault(ref.value)
+        written = {block.entry for block in recorder.externals if block.value is not block.entry}
+        known = {ref.value: slot for slot, ref in enumerate(graph.outputs)}
+        outside = []
+        for value in crossing:
+            if value in graph.constants:
+                self.graph.constants[value] = graph.constants[value]
+            elif value.source is not None and value not in written:
+                outside.append(value)
+            else:
+                kept = value
+                if value.source is not None:  # what it was before the forward wrote to it
+                    kept = graph.value(value.shape, value.strides, value.dtype)
+                    graph.nodes.insert(0, Node("@copy", [value.whole()], {}, [kept], None))
+                    self._rename(value, kept)
+                if kept not in known:
+                    known[kept] = len(graph.outputs)
+                    graph.outputs.append(kept.whole())
+                self.saved.append(known[kept])
+                self.graph.inputs.append(kept)
+        for value in outside:
+            self.outside.append(graph.inputs.index(value))
+            self.graph.inputs.append(value)
+
+    def _rename(self, old: Value, new: Value) -> None:
+        for node in self.graph.nodes:
+            node.inputs = [
+                Ref(new, x.shape, x.strides, x.offset) if isinstance(x, Ref) and x.value is old else x for x in node.inputs
+            ]
+
+    def node(self, entry: Entry, made: list[np.ndarray], tensors: list[Tensor], arrays: list[np.ndarray]) -> HistoryNode:
+        """The history of one call's results."""
+        leaves = [entry._tensor(source, tensors) for source in self.leaves]
+        node = HistoryNode(self, tuple(leaf._node or leaf for leaf in leaves), Held())
+        node.shape, node.dtype = self.shapes, self.dtypes
+        node.saved = (True,)  # tells the engine that there is something to free
+        held = node.attrs
+        held._saved = [made[slot] for slot in self.saved] + [arrays[i] for i in self.outside]
+        outside = [entry._tensor(entry.sources[i], tensors) for i in self.outside if entry.sources[i].kind != "option"]
+        held.watched = [(t, t._version) for t in outside]
+        return node
+
+    def backward(self, node: Any, arrived: Any) -> Any:
+        """The gradients of the leaves: one run of the backward program."""
+        held = node.attrs
+        if held._saved is None:
+            raise RuntimeError(FREED)
+        if modes.grad:
+            raise RuntimeError(
+                "create_graph=True does not work through a compiled function; call the function itself, or compile the "
+                "whole step"
+            )
+        for t, version in held.watched:
+            if t._version != version:
+                raise RuntimeError(changed_message(t._array, None, 0, t._version, version))
+        gradients = []
+        for g, shape, dtype, strides in zip(arrived, self.shapes, self.dtypes, self.strides):
+            array = np.zeros(shape, dtype) if g is None else g._array
+            if element_strides(array) != strides:
+                laid = np.empty_like(array, subok=False) if array.ndim < 2 else _like(shape, strides, dtype)
+                laid[...] = array
+                array = laid
+            gradients.append(array)
+        assert self.execute is not None
+        made = self.execute([*gradients, *held._saved])
+        return [None if slot is None else wrap(made[slot]) for slot in self.slots]
+
+
+def _like(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    order = sorted(range(len(shape)), key=lambda d: -strides[d])
+    return np.empty([shape[d] for d in order], dtype).transpose(np.argsort(order))
+
+
+class Held:
+    """What a compiled forward keeps for its backward."""
+
+    __slots__ = ("_saved", "watched")
+
+
+class Alias:
+    """A returned tensor that was there before: an argument (by number) or an outside object."""
+
+    __slots__ = ("tensor", "argument")
+
+    def __init__(self, tensor: Tensor, argument: int | None):
+        self.tensor = tensor if argument is None else None
+        self.argument = argument
+
+
+class Place:
+    """A returned tensor: window `ref` on output number `slot`."""
+
+    __slots__ = ("slot", "ref", "requires_grad", "live", "hidden", "whole")
+
+    def __init__(self, slot: int, ref: Ref, t: Tensor):
+        self.slot = slot
+        self.ref = ref
+        self.requires_grad = t._requires_grad
+        self.live: int | None = None
+        self.hidden = t._hidden
+        self.whole = ref.is_whole()
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def _nodes_of(t: Tensor) -> Iterator[Any]:
+    """All nodes of the history of `t`."""
+    stack = [t._node.owner] if t._node is not None else []
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            stack.extend(edge.owner for edge in node.edges if edge is not None and not isinstance(edge, Tensor))
+
+
+def _consumed(t: Tensor, freed: list[Any]) -> bool:
+    """Whether `backward` has freed part of the history, so that it cannot be walked again."""
+    gone = {id(node) for node in freed}
+    return any(id(node) in gone for node in _nodes_of(t))
+
+
+def _history(t: Tensor, found: set[int]) -> None:
+    """Ids of the arrays that the history of `t` saved."""
+    for node in _nodes_of(t):
+        found.update(id(s._array) for s in node.saved or () if isinstance(s, Tensor))
+        packed = node.saved_out
+        for kept in packed.values() if isinstance(packed, dict) else (packed,) if packed is not None else ():
+            found.add(id(kept[0]))
