@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from llvmlite import ir
 
 import flambeau
@@ -36,8 +37,15 @@ for _name, _rule in RULES.items():
 class Compiled:
     """A kernel as a function of flat arrays, which it writes in place."""
 
-    def __init__(self, kernel: Kernel, threads: int = 1, width: int = 0):
+    def __init__(self, kernel: Kernel, threads: int = 1, width: int = 0, divided: bool = False):
+        """`divided`: in shares and in parallel, however small it is."""
         module = ir.Module("kernel")
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("PARALLEL", "TILE", "SLAB") if divided else ():
+                patch.setattr(loops, name, 0)
+            self.emit(module, kernel, threads, width)
+
+    def emit(self, module: ir.Module, kernel: Kernel, threads: int, width: int) -> None:
         self.emitted = loops.emit(module, kernel, threads, width)
         main = ir.Function(module, ir.FunctionType(ir.VoidType(), [reg.pointer]), "main")
         builder = ir.IRBuilder(main.append_basic_block())
