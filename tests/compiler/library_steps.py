@@ -16,7 +16,10 @@ import flambeau.ops.convolution
 import flambeau.ops.matmul
 import flambeau.ops.pooling_max  # noqa: F401  the imports fill the registries
 from flambeau.backends.onednn.memory import loaded
+from flambeau.compiler import interpreter
+from flambeau.compiler.api import Compiled
 from flambeau.compiler.graph import Graph, Node, Ref, Value
+from flambeau.compiler.interpreter import empty_value, run_node
 from flambeau.compiler.steps import LOWERINGS, KernelStep, LibraryStep, Lowering, RoutineStep, Step
 from flambeau.core.dispatch import REGISTRY
 from tests.compiler.interpreter import interpret
@@ -25,8 +28,8 @@ from tests.compiler.interpreter import interpret
 class Program:
     """A graph under construction, and memory for its values."""
 
-    def __init__(self) -> None:
-        self.graph = Graph()
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.graph = graph or Graph()
         self.memory: dict[Value, np.ndarray] = {}
         self.owners: dict[int, Value] = {}
 
@@ -99,10 +102,46 @@ class Program:
         addresses = (ctypes.c_void_p * len(step.operands))(*(self.address(o) for o in step.operands))
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(name))(ctypes.addressof(addresses))
 
+    def execute(self, arrays: Sequence[np.ndarray], threads: int = 2) -> tuple[list[np.ndarray], set[str]]:
+        """The graph's outputs and the ops that ran as steps; others run with the ops' own kernels."""
+        for value, array in [*zip(self.graph.inputs, arrays), *self.graph.constants.items()]:
+            self.memory[value] = empty_value(value).ravel(order="K")
+            self.show(value.whole())[...] = array
+        native = set()
+        for node in self.graph.nodes:
+            lower = LOWERINGS.get(node.op)
+            steps = lower(node, Lowering(self.graph, threads)) if lower is not None else None
+            if steps is not None:
+                native.add(node.op)
+                self.run(steps)
+                continue
+            operands = [self.show(x) if isinstance(x, Ref) else x for x in node.inputs]
+            for value, made in zip(node.outputs, run_node(node, operands)):
+                if value is not None:
+                    self.show(value.whole())[...] = made
+        return [self.show(ref).copy() for ref in self.graph.outputs], native
+
 
 def steps_of(array: np.ndarray) -> tuple[int, ...]:
     """Strides in elements."""
     return tuple(s // array.itemsize for s in array.strides)
+
+
+def captured(monkeypatch: Any, function: Any, *tensors: Any) -> tuple[Graph, list[np.ndarray], list[np.ndarray]]:
+    """The graph of a call of the function, the arrays of its inputs, and what the interpreter makes of them."""
+    graphs = []
+
+    def program(graph: Graph) -> Any:
+        return lambda arrays: graphs.append((graph, [a.copy() for a in arrays])) or interpreter.run(graph, arrays)
+
+    monkeypatch.setattr("flambeau.compiler.program.program", program)
+    compiled = Compiled(function, fullgraph=True)
+    for _ in range(4):  # optimizers make their state in the first
+        compiled(*tensors)
+        if graphs:
+            break
+    graph, arrays = graphs[-1]
+    return graph, arrays, interpreter.run(graph, [a.copy() for a in arrays])
 
 
 def lowered(op: str, arrays: Sequence[np.ndarray | None], attrs: dict[str, Any], like: Sequence[np.ndarray],

@@ -27,8 +27,8 @@ _ALPHA = {"silu": 1.0, "softplus": 1.0}
 
 
 def algorithm(name: str, alpha: float = 0.0) -> tuple[int, float]:
-    """oneDNN's number for an elementwise function, and its first parameter."""
-    return _FORWARD[name], _ALPHA.get(name, alpha)
+    """oneDNN's number for an elementwise function, and its first parameter; "leaky_relu" is relu with a slope."""
+    return _FORWARD["relu" if name == "leaky_relu" else name], _ALPHA.get(name, alpha)
 
 
 def dense(array: np.ndarray) -> np.ndarray:

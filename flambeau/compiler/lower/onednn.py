@@ -176,4 +176,4 @@ def quality(primitive: Primitive) -> int:
     name = primitive.implementation
     if name.startswith(("ref", "simple")):
         return 0
-    return 1 if name.startswith("gemm") else 2
+    return 1 if name.startswith("gemm") or ":gemm" in name else 2

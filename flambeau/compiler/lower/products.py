@@ -20,20 +20,17 @@ FEW_PRODUCTS, FEW_IN_ROWS = 1024, 32768  # the latter where one side is a vector
 PAGE, LONG, GAP = 1024, 1024, 16
 
 
-@lowering("matmul", "matmul_chain")
+@lowering("matmul")
 def matmul(node: Node, low: Lowering) -> list[Step] | None:
     """Products of the last two axes, the others broadcast."""
-    x, y, *others = node.inputs
+    x, y = node.inputs
     out = node.outputs[0]
-    if out is None or not takes(x, y, *others):
-        return None
-    target = out.whole()
-    return product(node, low, x, y, None, target, others)
+    return None if out is None or not takes(x, y) else product(node, low, x, y, None, out.whole(), [])
 
 
 @lowering("linear", "linear_chain")
 def linear(node: Node, low: Lowering) -> list[Step] | None:
-    """x @ w.T + bias, all rows as one matrix where strides allow."""
+    """x @ w.T + bias, all rows as one matrix where strides allow; "linear_chain" with post-ops on further inputs."""
     x, w, bias, *others = node.inputs
     out = node.outputs[0]
     if out is None or not takes(x, w, bias, *others):

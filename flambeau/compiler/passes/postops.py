@@ -5,6 +5,7 @@
     ("relu",)                times the next further input, a single 0, where not above 0: nan stays nan
     ("leaky_relu", slope)
 if nobody else reads what lies between. Whether oneDNN has a kernel for it is asked before anything is changed.
+Products take no additions: those are gradients meeting, and the loop of the optimizer that reads them adds for nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from flambeau.compiler.passes.readers import Readers, shows_all
 from flambeau.compiler.steps import LOWERINGS, Lowering
 
 FLOAT = np.dtype(np.float32)
-CHAINS = {"convolution": "convolution_chain", "linear": "linear_chain", "matmul": "matmul_chain"}
+CHAINS = {"convolution": "convolution_chain", "linear": "linear_chain"}
 LONGEST = 4
 
 
@@ -62,6 +63,8 @@ def following(layer: Node, readers: Readers, taken: set[Node]) -> list[Node]:
     while len(chain) < LONGEST:
         node = readers.only(last.outputs[0])
         if node is None or node in taken or not joins(node, layer_output(last)):
+            break
+        if node.op == "add" and layer.op != "convolution":
             break
         chain.append(node)
         last = node
@@ -123,9 +126,9 @@ def zero_of(graph: Graph, zero: list[Value]) -> Value:
 
 
 def release_bias(graph: Graph) -> int:
-    """The bias of transposed convolutions as an addition of its own, which the fusion of loops can join to what follows.
+    """The bias of transposed convolutions as an addition of its own, to be fused with what follows; how many there were.
 
-    oneDNN would add it in a pass of its own. How many there were.
+    oneDNN would need a pass for it.
     """
     nodes: list[Node] = []
     count = 0

@@ -24,7 +24,7 @@ class Readers:
 
 
 class Steady:
-    """Which values are the same in every call as long as nobody changes the state: computed from state and constants."""
+    """Which values are the same in every call until somebody changes the state: those computed from it alone."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
