@@ -2,10 +2,11 @@
 #   make demo    train on handwritten digits
 #   make test    run the tests
 #   make check   lint, types, layers (what continuous integration runs after the tests)
-#   make bench   the table of the README (add torch to the environment to compare with it)
+#   make bench   the table of docs/performance.md (BENCH="--python PATH": an interpreter that has the peers)
 
 PYTHON ?= python3
 VENV   ?= .venv
+BENCH  ?=
 BIN    := $(VENV)/bin
 
 .PHONY: demo test check bench clean
@@ -23,7 +24,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-plot
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,47 +1,171 @@
-"""One library, one workload, one process; measures when a line comes in, and sleeps otherwise.
+"""One implementation of one workload in a process of its own, which works only when it is asked to.
 
-    python worker.py LIBRARY WORKLOAD THREADS
+    python -m benchmarks.worker IMPLEMENTATION WORKLOAD [--threads N] [--seed N]
 
-Each line on standard input is a number of seconds: the worker runs steps for about that long and answers with a line of
-JSON. So two libraries can take turns, and each has its memory and its threads to itself.
+It builds the workload, runs the first steps and answers with a line of JSON; then each line on standard input is a
+request (`{"do": "round", "seconds": 0.3, "repetitions": 5}`) and gets a line in return. End of input ends it.
+Standard library only: it runs under the interpreter of every peer.
 """
 
-import importlib
+from __future__ import annotations
+
+import argparse
 import json
+import os
 import resource
+import statistics
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from itertools import repeat
+from pathlib import Path
+from typing import Any
 
-from workloads import WORKLOADS
-
-
-def steps_per_second(step, seconds):
-    """Steps per second, from steps enough to fill about `seconds`."""
-    count, elapsed = 1, 0.0
-    while True:
-        start = time.perf_counter()
-        for _ in repeat(None, count):
-            step()
-        elapsed = time.perf_counter() - start
-        if elapsed >= 0.5 * seconds:
-            return count / elapsed
-        count = max(count + 1, int(count * min(10.0, 1.1 * seconds / max(elapsed, 1e-9))))
+FIRST_STEPS = 3  # some compile again at the second call (state of the optimizer), tinygrad replays from the third
 
 
-def main():
-    library, workload, threads = sys.argv[1:]
-    torch = importlib.import_module(library)
-    if int(threads):
-        torch.set_num_threads(int(threads))
-    torch.manual_seed(0)
-    step = WORKLOADS[workload](torch)
-    print(json.dumps({"version": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        seconds = 1 / steps_per_second(step, float(line))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mib": peak}), flush=True)
+def set_threads(count: int) -> None:
+    """Limit every library's threads; before any of them is imported. 0 leaves them alone."""
+    if not count:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "NUM_CPU_THREADS"):
+        os.environ[name] = str(count)
+    if count == 1:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        os.environ["THREADS"] = "0"  # tinygrad's switch
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+class Meter:
+    """Times the steps of a `Unit` and watches the memory of the process."""
+
+    def __init__(self, unit: Any, clock: Callable[[], float] = time.perf_counter):
+        self.unit, self.clock = unit, clock
+        self.step_seconds = float("inf")
+        self.peak_mib = 0.0
+
+    def first_steps(self) -> dict[str, Any]:
+        """The first calls, one by one: tracing, compiling, loading from a cache."""
+        seconds, value = [], None
+        for _ in range(FIRST_STEPS):
+            start = self.clock()
+            value = self.unit.step()
+            self.unit.wait(value)
+            seconds.append(self.clock() - start)
+        self.step_seconds = min(seconds)
+        return {"first_seconds": seconds, "value": self.unit.number(value)}
+
+    def warm(self, seconds: float) -> dict[str, Any]:
+        """Steps for about `seconds` (at least one), then memory counts anew: what follows is the steady state."""
+        end, count = time.perf_counter() + seconds, 0
+        while not count or time.perf_counter() < end:
+            start = self.clock()
+            self.unit.wait(self.unit.step())
+            self.step_seconds = min(self.step_seconds, self.clock() - start)
+            count += 1
+        self._forget_peak()
+        return {"step_seconds": self.step_seconds}
+
+    def round(self, seconds: float, repetitions: int) -> dict[str, Any]:
+        """Median seconds per step over `repetitions` runs of steps that fill `seconds` together; one at least."""
+        steps = max(1, round(seconds / repetitions / self.step_seconds))
+        repetitions = max(1, min(repetitions, round(seconds / (steps * self.step_seconds))))
+        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        times = [self._repetition(steps) for _ in range(repetitions)]
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self.step_seconds = min(self.step_seconds, *times)
+        return {
+            "seconds": statistics.median(times),
+            "steps": steps * repetitions,
+            "wall": wall,
+            "cpu": cpu,
+            "system": after.ru_stime - before.ru_stime,
+            "faults": (after.ru_minflt - before.ru_minflt) / (steps * repetitions),
+        }
+
+    def _repetition(self, steps: int) -> float:
+        step, wait, clock = self.unit.step, self.unit.wait, self.clock
+        start = clock()
+        if self.unit.each:
+            for _ in repeat(None, steps):
+                wait(step())
+        else:
+            for _ in repeat(None, steps):
+                value = step()
+            wait(value)
+        return (clock() - start) / steps
+
+    def memory(self) -> dict[str, Any]:
+        """Peak resident memory in MiB: of the whole life of the process, and since the end of the warm-up."""
+        steady = _peak_mib()
+        return {"peak_mib": max(self.peak_mib, steady), "steady_peak_mib": steady}
+
+    def _forget_peak(self) -> None:
+        """Start the kernel's high-water mark anew, where it can be (Linux); the old one is kept."""
+        self.peak_mib = max(self.peak_mib, _peak_mib())
+        marks = Path("/proc/self/clear_refs")
+        if marks.exists():
+            try:
+                marks.write_text("5")
+            except PermissionError:
+                return  # some containers forbid it: then the steady peak is the peak of all
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def serve(build: Callable[[], Any], clock: str, requests: Any, answer: Callable[[dict[str, Any]], None]) -> None:
+    """Build, run the first steps, then answer each request until there are none."""
+    start = time.perf_counter()
+    unit = build()
+    meter = Meter(unit, CLOCKS[clock])
+    built = time.perf_counter() - start
+    answer({"version": unit.version, "build_seconds": built, **meter.first_steps()})
+    for line in requests:
+        request = json.loads(line)
+        answer(getattr(meter, request.pop("do"))(**request))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("implementation")
+    parser.add_argument("workload")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    options = parser.parse_args()
+    set_threads(options.threads)
+    # Libraries print what they like to standard output; the protocol has the real one to itself.
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def answer(facts: dict[str, Any]) -> None:
+        print(json.dumps(facts), file=channel)
+
+    from benchmarks.peers import IMPLEMENTATIONS
+
+    builder = IMPLEMENTATIONS[options.implementation].builder()
+    try:
+        serve(
+            lambda: builder(options.implementation, options.workload, options.threads, options.seed),
+            options.clock,
+            sys.stdin,
+            answer,
+        )
+    except Exception as error:  # whatever a peer raises, the table wants the reason
+        traceback.print_exc()
+        answer({"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:300]})
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
