@@ -179,7 +179,7 @@ def tanh(m: Any, x: Any) -> Any:
     near = m.muladd(square * x, polynomial(m, square, TANH), x)
     n, r = _reduced(m, m.minimum(20.0, 2 * size))
     e = _exp_of_reduced(m, r) * power_of_two(m, m.cast(n, np.int32))
-    return m.where(size < 0.625, near, m.copysign(1 - 2 / (e + 1), x))
+    return m.copysign(m.where(size < 0.625, near, 1 - 2 / (e + 1)), x)
 
 
 @function(float32)

@@ -41,9 +41,10 @@ def wide(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _near_zero(m: Any, x: Any, usual: Any, *coefficients: float) -> Any:
-    """`usual`, but for |x| < 0.001 the series x + c0 x^3 + c1 x^5."""
+    """`usual`, but for |x| < 0.001 the series x + c0 x^3 + c1 x^5: an odd function, so it has the sign of x."""
     square = x * x
-    return m.where(abs(x) < 1e-3, m.muladd(square * x, polynomial(m, square, coefficients), x), usual)
+    near = m.muladd(square * x, polynomial(m, square, coefficients), x)
+    return m.copysign(m.where(abs(x) < 1e-3, near, usual), x)
 
 
 # ---- circular --------------------------------------------------------------------------------------
@@ -65,7 +66,7 @@ def _tan(m: Any, x: Any) -> Any:
     sine = m.muladd(square * r, polynomial(m, square, SIN), r)
     cosine = m.muladd(square * square, polynomial(m, square, COS), m.muladd(square, -0.5, 1.0))
     odd = m.floor(n * 0.5) * 2 != n
-    return m.where(odd, -cosine, sine) / m.where(odd, sine, cosine)
+    return m.where(x == 0, x, m.where(odd, -cosine, sine) / m.where(odd, sine, cosine))
 
 
 def _atan_unit(m: Any, x: Any) -> Any:

@@ -32,7 +32,8 @@ def loop_of(rule, dtypes, lanes, outputs=1):
         return builder.gep(address, [index], source_etype=reg.memory_type(dtype))
 
     results = rule(m, *(m.load(element(a, d), d, lanes) for a, d in zip(addresses, dtypes)))
-    results = results if isinstance(results, tuple) else (results,)
+    several = isinstance(results, tuple)
+    results = results if several else (results,)
     for result, address in zip(results, addresses[len(dtypes) :]):
         m.store(m.broadcast(result, lanes), element(address, result.dtype))
     following = builder.add(index, ir.Constant(reg.i64, lanes))
@@ -50,7 +51,7 @@ def loop_of(rule, dtypes, lanes, outputs=1):
         assert arrays[0].size % lanes == 0
         outs = [np.empty(arrays[0].shape, d) for d in kinds]
         native(*(a.ctypes.data for a in [*arrays, *outs]), arrays[0].size)
-        return outs[0] if len(outs) == 1 else tuple(outs)
+        return tuple(outs) if several else outs[0]
 
     run.code = code  # the machine code lives as long as this function
     return run

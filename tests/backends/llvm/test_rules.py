@@ -125,7 +125,7 @@ def kernel(op, arrays, attrs):
 
 
 def accurate(found, expected, exact):
-    """Whether `found` is as near to the exact value as the kernel's result, give or take two units in the last place."""
+    """Whether `found` is about as near to the exact value as the kernel's result: twice its error, plus two units."""
     with np.errstate(all="ignore"):
         unit = np.spacing(np.abs(np.where(np.isfinite(expected), expected, 1)))
         slack = 2 * np.abs(expected.astype(np.float64) - exact) + 2.5 * unit
