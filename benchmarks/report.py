@@ -163,6 +163,9 @@ def notes(run: Facts) -> list[str]:
     for (name, reason), workloads in reasons.items():
         where = "" if set(workloads) == everything else f" on {', '.join(workloads)}"
         lines.append(f"{IMPLEMENTATIONS[name].title} skipped{where}: {reason}.")
+    for workload, facts in run["workloads"].items():
+        how = facts["results"].get("flambeau", {}).get("how", "")
+        lines += [f"flambeau on {workload}: {how}."] if how else []
     return [f"- {line}" for line in lines]
 
 

@@ -89,19 +89,24 @@ class Worker:
 
     def __init__(self, implementation: str, workload: str, options: Options, cache: str):
         self.name, self.patience = implementation, options.patience
-        places = {key: value.format(cache) for key, value in IMPLEMENTATIONS[implementation].cache.items()}
+        record = IMPLEMENTATIONS[implementation]
+        places = {key: value.format(cache) for key, value in record.cache.items()}
         command = [options.python(implementation), "-m", "benchmarks.worker", implementation, workload]
         command += ["--threads", str(options.threads), "--seed", str(options.seed), "--clock", options.clock]
         self._log = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env=environment(**places),
-            cwd=ROOT,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                env=environment(**places, **record.variables),
+                cwd=ROOT,
+            )
+        except OSError as error:
+            self._log.close()
+            raise Unavailable(f"{command[0]}: {error.strerror}") from error
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         try:
@@ -202,7 +207,7 @@ def _take_turns(workers: list[Worker], found: dict[str, dict[str, Any]], options
             others = 0.0 if before is None or after is None else (after - before - answer["cpu"]) / answer["wall"]
             found[worker.name]["rounds"].append({**answer, "others": max(0.0, others)})
     for worker in workers:
-        found[worker.name].update(worker.ask("memory"))
+        found[worker.name].update({**worker.ask("memory"), **worker.ask("how")})
 
 
 def ratio(facts: dict[str, Any], base: dict[str, Any]) -> float | None:

@@ -104,6 +104,10 @@ class Meter:
         steady = _peak_mib()
         return {"peak_mib": max(self.peak_mib, steady), "steady_peak_mib": steady}
 
+    def how(self) -> dict[str, Any]:
+        """What the unit says about itself after its steps."""
+        return {"how": self.unit.how()}
+
     def _forget_peak(self) -> None:
         """Start the kernel's high-water mark anew, where it can be (Linux); the old one is kept."""
         self.peak_mib = max(self.peak_mib, _peak_mib())
@@ -116,6 +120,12 @@ class Meter:
 
 
 def _peak_mib() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: that remembers the process which started this one, and how large it was.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

@@ -21,6 +21,7 @@ class Unit:
     wait: Callable[[Any], Any] = lambda value: None
     number: Callable[[Any], float] = float
     each: bool = False
+    how: Callable[[], str] = lambda: ""  # afterwards, in words: what it compiled
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Implementation:
     """Where an implementation is built, what it needs, and where its compiled programs are cached on disk.
 
     `build(implementation, workload, threads, seed)` lives in `benchmarks.peers.<module>`. `cache` names the environment
-    variables that place the cache ("{}" is the folder); none: it has no cache.
+    variables that place the cache ("{}" is the folder); none: it has no cache. `variables` are set besides.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Implementation:
     kinds: tuple[str, ...] = ("train", "infer")
     tools: tuple[str, ...] = ()  # one of these compilers must be on the path
     cache: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
 
     def builder(self) -> Callable[[str, str, int, int], Unit]:
         """The function that builds a `Unit`; imported only in the process that runs it."""
@@ -67,7 +69,12 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
         cache={"JAX_COMPILATION_CACHE_DIR": "{}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
     ),
     "tinygrad": Implementation(
-        "tinygrad", "with_tinygrad", ("tinygrad",), tools=("clang",), cache={"CACHEDB": "{}/cache.db"}
+        "tinygrad",
+        "with_tinygrad",
+        ("tinygrad",),
+        tools=("clang",),
+        cache={"CACHEDB": "{}/cache.db"},
+        variables={"BEAM": "0"},
     ),
     "onnxruntime": Implementation("ONNX Runtime", "with_onnxruntime", ("onnxruntime", "onnx", "torch"), ("infer",)),
 }

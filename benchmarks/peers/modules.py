@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from benchmarks import anatomy
 from benchmarks.peers import Unit
 from benchmarks.workloads import WORKLOADS, compiled
 
@@ -25,8 +26,11 @@ def build(implementation: str, workload: str, threads: int, seed: int) -> Unit:
     compile = None if mode == "eager" or implementation == "torch" else torch.compile
     torch.manual_seed(seed)
     chosen = WORKLOADS[workload]
-    step = compiled(torch, chosen.build, chosen.kind, compile, pieces=library == "torch")
-    return Unit(step, str(torch.__version__), number=_number, each=chosen.kind == "infer")
+    go, step = compiled(torch, chosen.build, chosen.kind, compile, pieces=library == "torch")
+    unit = Unit(go, str(torch.__version__), number=_number, each=chosen.kind == "infer")
+    if implementation == "flambeau":
+        unit.how = lambda: anatomy.in_words(step)
+    return unit
 
 
 def _number(value: Any) -> float:

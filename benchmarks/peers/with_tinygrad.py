@@ -5,11 +5,11 @@ There is no bilstm: its 256 cells would be unrolled into a program that takes ve
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tinygrad
 from tinygrad import Context, Device, Tensor, TinyJit, nn
 
 from benchmarks.peers import Unit
@@ -24,7 +24,7 @@ def unit(step: Callable[..., Any], batches: Sequence[tuple[Any, ...]], each: boo
     feed = itertools.cycle([tuple(tensor.contiguous().realize() for tensor in batch) for batch in batches])
     return Unit(
         lambda: program(*next(feed)),
-        getattr(tinygrad, "__version__", "?"),
+        importlib.metadata.version("tinygrad"),
         wait=lambda value: Device[Device.DEFAULT].synchronize(),
         number=lambda value: float(value.float().mean().item()),
         each=each,

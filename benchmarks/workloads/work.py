@@ -46,13 +46,14 @@ def _tensors(tree: Any, name: str) -> Iterable[tuple[str, Any]]:
         yield name, tree
 
 
-def compiled(torch: Any, build: Function, kind: str, compile: Function | None, pieces: bool) -> Callable[[], Any]:
-    """The work of `build` as a function of no arguments: eager, compiled whole, or (`pieces`) in pieces."""
-    work = build(torch, compile if pieces and kind == "train" else None)
-    step = work.step
-    if kind == "infer":
-        return work.feed(without_gradient(torch, compile(step) if compile else step))
-    return work.feed(compile(step) if compile and not pieces else step)
+def compiled(
+    torch: Any, build: Function, kind: str, compile: Function | None, pieces: bool
+) -> tuple[Function, Function]:
+    """The work of `build` as a function of no arguments, and the step in it: eager, compiled whole, or in `pieces`."""
+    in_pieces = pieces and kind == "train"
+    work = build(torch, compile if in_pieces else None)
+    step = compile(work.step) if compile and not in_pieces else work.step
+    return work.feed(without_gradient(torch, step) if kind == "infer" else step), step
 
 
 def without_gradient(torch: Any, forward: Function) -> Function:

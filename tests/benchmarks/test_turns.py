@@ -63,6 +63,20 @@ def test_the_worker_answers_each_request():
     assert json.dumps(answers)
 
 
+def test_a_worker_runs_flambeau_in_a_process_of_its_own():
+    options = turns.Options(rounds=2, seconds=0.01, warm=0.0, cached=False, threads=1)
+    found = turns.compare("linreg", ["flambeau-eager", "onnxruntime"], options, say=lambda line: None)
+    assert list(found) == ["flambeau-eager"]  # ONNX Runtime does not train
+    facts = found["flambeau-eager"]
+    assert facts["value"] == pytest.approx(64.37085, rel=1e-5)  # the third step's loss
+    assert facts["seconds"] > 0 and facts["steady_peak_mib"] <= facts["peak_mib"] < 200
+
+
+def test_a_worker_that_fails_tells_why():
+    found = turns.compare("linreg", ["jax"], turns.Options(pythons={"": "python-that-is-not"}), say=lambda line: None)
+    assert "python-that-is-not" in found["jax"]["skipped"]
+
+
 def test_ratios_are_paired_by_round():
     assert turns.ratio(facts(2.0, 20.0, 200.0), facts(1.0, 10.0, 100.0)) == 2.0
     assert turns.ratio({"skipped": "not here"}, facts(1.0)) is None
