@@ -36,13 +36,13 @@ def facts(*seconds):
 
 def test_first_calls_are_what_goes_beyond_ordinary_steps():
     clock = Clock()
-    meter = Meter(unit_of(clock, [5.0, 2.0, 0.1]), clock)
+    meter = Meter(unit_of(clock, [5.0, 2.0, 0.1]), clock, wall=clock)
     assert turns.first_call(meter.first_steps(), meter.step_seconds) == pytest.approx(6.8)
 
 
 def test_a_round_is_the_median_of_its_repetitions():
     clock = Clock()
-    meter = Meter(unit_of(clock, [0.1, 0.1, 0.1, 0.1, 9.0, 0.1]), clock)
+    meter = Meter(unit_of(clock, [0.1, 0.1, 0.1, 0.1, 9.0, 0.1]), clock, wall=clock)
     meter.first_steps()
     answer = meter.round(seconds=0.5, repetitions=5)
     assert answer["seconds"] == pytest.approx(0.1) and answer["steps"] == 5
@@ -50,7 +50,7 @@ def test_a_round_is_the_median_of_its_repetitions():
 
 def test_a_long_step_is_one_repetition():
     clock = Clock()
-    meter = Meter(unit_of(clock, [3.0]), clock)
+    meter = Meter(unit_of(clock, [3.0]), clock, wall=clock)
     meter.first_steps()
     assert meter.round(seconds=1.0, repetitions=5)["steps"] == 1
 
