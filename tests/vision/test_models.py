@@ -1,6 +1,8 @@
 """flambeau.vision.models: published sizes, names of parameters, and real weights on real photographs."""
 
+import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -48,6 +50,7 @@ PARAMETERS = {
     "swin_v2_t": 28_351_570, "swin_v2_s": 49_737_442, "swin_v2_b": 87_930_848,
     "maxvit_t": 30_919_624,
 }
+RECORDED = json.loads(pathlib.Path(__file__).with_name("models.json").read_text(encoding="utf-8"))
 OPTIONS = {"googlenet": {"aux_logits": False, "init_weights": False}, "inception_v3": {"init_weights": False}}
 
 # First, some middle and last names, in the order of torchvision's files.
@@ -110,10 +113,31 @@ def checkpoints(tmp_path, monkeypatch):
     return tmp_path / "checkpoints"
 
 
-def test_every_model_has_its_published_size():
-    assert models.list_models() == sorted(PARAMETERS)
-    counts = {name: sum(p.numel() for p in unmade(name).parameters()) for name in PARAMETERS}
+def test_every_model_has_its_published_size_and_torchvisions_state():
+    """Numbers of parameters from the documentation; names, shapes, dtypes and order as recorded from torchvision."""
+    assert models.list_models() == sorted(PARAMETERS) == sorted(RECORDED)
+    counts, states = {}, {}
+    for name in PARAMETERS:
+        net = unmade(name)
+        counts[name] = sum(p.numel() for p in net.parameters())
+        if name == "googlenet":  # recorded with its inner classifiers
+            net = unmade(name, aux_logits=True)
+        lines = (f"{key} {list(value.shape)} {value.dtype}" for key, value in net.state_dict().items())
+        states[name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     assert counts == PARAMETERS
+    assert states == {name: facts["state"] for name, facts in RECORDED.items()}
+
+
+@pytest.mark.parametrize("name", [name for name, facts in RECORDED.items() if "logits" in facts])
+def test_logits_from_a_seed_are_torchvisions(name):
+    """Initialisation draws the same numbers in the same order, and the network computes the same with them."""
+    facts = RECORDED[name]
+    torch.manual_seed(0)
+    net = models.get_model(name).eval()
+    with torch.no_grad():
+        logits = net(torch.randn(1, 3, facts["side"], facts["side"]))
+    expected = torch.tensor(facts["logits"])
+    torch.testing.assert_close(logits[0, :6], expected, rtol=1e-3, atol=2e-5 + 1e-4 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -181,7 +205,7 @@ def test_densenet_reads_the_published_files_old_names(checkpoints):
 
 
 def test_vit_wants_its_own_image_size():
-    with pytest.raises(AssertionError, match="expected 224×224, got 64×64"):
+    with pytest.raises(AssertionError, match="image height: expected 224, got 64"):
         unmade("vit_b_32")(torch.zeros(1, 3, 64, 64, device="meta"))
     assert unmade("vit_b_32", image_size=64).encoder.pos_embedding.shape == (1, 5, 768)
 
@@ -198,6 +222,63 @@ def test_weights_come_with_their_transforms():
     assert prepared.shape == (3, 299, 299)
     red = (1 - 0.485) / 0.229
     assert prepared[0].allclose(torch.full((299, 299), red)) and prepared[1].max() < 0
+
+
+def test_weights_know_their_classes_and_scores():
+    weights = models.ResNet50_Weights.IMAGENET1K_V2
+    assert weights.meta["num_params"] == PARAMETERS["resnet50"] and weights.meta["min_size"] == (1, 1)
+    assert weights.meta["_metrics"] == {"ImageNet-1K": {"acc@1": 80.858, "acc@5": 95.434}}
+    names = weights.meta["categories"]
+    assert (len(names), names[0], names[207], names[999]) == (1000, "tench", "golden retriever", "toilet tissue")
+    assert repr(weights) == "ResNet50_Weights.IMAGENET1K_V2" and weights.url.endswith("/resnet50-11ad3fa6.pth")
+    features = models.VGG16_Weights.IMAGENET1K_FEATURES
+    assert features.meta["categories"] is None and math.isnan(features.meta["_metrics"]["ImageNet-1K"]["acc@1"])
+    for name in models.list_models():
+        for member in models.get_model_weights(name):
+            assert re.fullmatch(r"https://download.pytorch.org/models/.+-[0-9a-f]{8,10}\.pth", member.url), member
+            assert {"num_params", "min_size", "recipe", "_metrics", "_ops", "_file_size"} <= set(member.meta)
+            sized = "swag" not in member.url.lower() and name not in OPTIONS
+            assert not sized or member.meta["num_params"] == PARAMETERS[name], member
+
+
+@pytest.mark.skipif(not (DATA / "imagenet_classes.txt").exists(), reason=f"no list of classes in {DATA}")
+def test_classes_stand_in_the_order_of_the_synsets():
+    """Against another source's list, whose two pairs of namesakes torchvision tells apart."""
+    ours = models.ResNet18_Weights.DEFAULT.meta["categories"]
+    theirs = (DATA / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    apart = {(a, b) for a, b in zip(ours, theirs, strict=True) if a.lower() != b.lower()}
+    assert apart == {("crane bird", "crane"), ("maillot tank suit", "maillot")}
+
+
+def test_weights_for_another_size_make_a_network_of_that_size():
+    with pytest.raises(ValueError, match="image_size: the weights are for 384, got 224"):
+        models.vit_b_16(weights=models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1, image_size=224)
+
+
+def test_presets_take_tensors_and_images():
+    from PIL import Image
+
+    prepare = models.ResNet18_Weights.DEFAULT.transforms()
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 280, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    single = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert prepare(image).shape == (3, 224, 224) and prepare(torch.stack([single, single])).shape == (2, 3, 224, 224)
+    assert (prepare(image) - prepare(single)).abs().max() < 0.05
+    assert "crop_size=[224]" in repr(prepare) and "[0.485, 0.456, 0.406]" in prepare.describe()
+
+
+def test_networks_refuse_impossible_sizes():
+    with pytest.raises(ValueError, match="not divisible by partition size 7"):
+        unmade("maxvit_t", input_size=(200, 200))
+    with pytest.raises(ValueError, match="must be of length 2"):
+        unmade("swin_t", window_size=[7])
+
+
+def test_swin_takes_images_that_do_not_fit_its_windows():
+    torch.manual_seed(0)
+    net = models.SwinTransformer([4, 4], 12, [2, 2], [2, 3], [7, 7], num_classes=3).eval()
+    with torch.no_grad():
+        assert net(torch.randn(2, 3, 50, 75)).shape == (2, 3)
 
 
 def test_list_models_takes_patterns():

@@ -42,9 +42,10 @@ class InceptionA(nn.Module):
         self.branch_pool = _conv(in_channels, pool_features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        one = self.branch1x1(x)
         five = self.branch5x5_2(self.branch5x5_1(x))
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), five, double, self.branch_pool(_mean3x3(x))], 1)
+        return torch.cat([one, five, double, self.branch_pool(_mean3x3(x))], 1)
 
 
 class InceptionB(nn.Module):
@@ -58,8 +59,9 @@ class InceptionB(nn.Module):
         self.branch3x3dbl_3 = _conv(96, 96, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        three = self.branch3x3(x)
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, kernel_size=3, stride=2)], 1)
+        return torch.cat([three, double, F.max_pool2d(x, kernel_size=3, stride=2)], 1)
 
 
 class InceptionC(nn.Module):
@@ -80,10 +82,11 @@ class InceptionC(nn.Module):
         self.branch_pool = _conv(in_channels, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        one = self.branch1x1(x)
         seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat([self.branch1x1(x), seven, double, self.branch_pool(_mean3x3(x))], 1)
+        return torch.cat([one, seven, double, self.branch_pool(_mean3x3(x))], 1)
 
 
 class InceptionD(nn.Module):
@@ -120,14 +123,12 @@ class InceptionE(nn.Module):
         self.branch_pool = _conv(in_channels, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        one = self.branch1x1(x)
         three = self.branch3x3_1(x)
+        three = torch.cat([self.branch3x3_2a(three), self.branch3x3_2b(three)], 1)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        return torch.cat([
-            self.branch1x1(x),
-            self.branch3x3_2a(three), self.branch3x3_2b(three),
-            self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double),
-            self.branch_pool(_mean3x3(x)),
-        ], 1)
+        double = torch.cat([self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)], 1)
+        return torch.cat([one, three, double, self.branch_pool(_mean3x3(x))], 1)
 
 
 class InceptionAux(nn.Module):

@@ -17,8 +17,9 @@ __all__ = [
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Deal the channels of `groups` groups out in turn: (N, groups·k, H, W) -> the same shape."""
-    n, channels, height, width = x.shape
-    return x.view(n, groups, channels // groups, height, width).transpose(1, 2).reshape(n, channels, height, width)
+    n, channels, height, width = x.size()
+    x = x.view(n, groups, channels // groups, height, width)
+    return x.transpose(1, 2).contiguous().view(n, channels, height, width)
 
 
 def _depthwise(channels: int, stride: int) -> nn.Conv2d:
@@ -49,7 +50,10 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        passing, worked = x.chunk(2, dim=1) if self.stride == 1 else (self.branch1(x), x)
+        if self.stride == 1:
+            passing, worked = x.chunk(2, dim=1)
+        else:
+            passing, worked = self.branch1(x), x
         return channel_shuffle(torch.cat((passing, self.branch2(worked)), 1), 2)
 
 

@@ -12,6 +12,7 @@ import flambeau.nn.functional as F
 from flambeau import Tensor, nn
 from flambeau.vision.models._api import builder, imagenet_weights
 from flambeau.vision.models._blocks import relative_positions
+from flambeau.vision.models._tracing import leaf
 from flambeau.vision.ops import MLP, Permute, StochasticDepth
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
 Norm = Callable[..., nn.Module]
 
 
+@leaf
 def _patch_merging_pad(x: Tensor) -> Tensor:
     """Squares of 2×2 pixels laid side by side: (..., H, W, C) -> (..., ⌈H/2⌉, ⌈W/2⌉, 4C)."""
     height, width = x.shape[-3], x.shape[-2]
@@ -59,7 +61,8 @@ class PatchMergingV2(nn.Module):
         return self.norm(self.reduction(x))
 
 
-def _bias_of_positions(table: Tensor, index: Tensor, window_size: list[int]) -> Tensor:
+@leaf
+def _get_relative_position_bias(table: Tensor, index: Tensor, window_size: list[int]) -> Tensor:
     """The bias (1, heads, P, P) of each pair of places in a window of P places, from one row a relative position."""
     places = window_size[0] * window_size[1]
     return table[index].view(places, places, -1).permute(2, 0, 1).contiguous().unsqueeze(0)
@@ -79,6 +82,7 @@ def _strangers(rows: int, columns: int, window: list[int], shift: list[int], lik
     return apart.masked_fill(apart != 0, -100.0)
 
 
+@leaf
 def shifted_window_attention(
     input: Tensor, qkv_weight: Tensor, proj_weight: Tensor, relative_position_bias: Tensor, window_size: list[int],
     num_heads: int, shift_size: list[int], attention_dropout: float = 0.0, dropout: float = 0.0,
@@ -156,7 +160,9 @@ class ShiftedWindowAttention(nn.Module):
 
     def get_relative_position_bias(self) -> Tensor:
         """The bias (1, heads, P, P) of the scores."""
-        return _bias_of_positions(self.relative_position_bias_table, self.relative_position_index, self.window_size)
+        return _get_relative_position_bias(
+            self.relative_position_bias_table, self.relative_position_index, self.window_size
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         bias = self.get_relative_position_bias()
@@ -191,7 +197,7 @@ class ShiftedWindowAttentionV2(ShiftedWindowAttention):
 
     def get_relative_position_bias(self) -> Tensor:
         """The bias (1, heads, P, P) of the scores, between 0 and 16."""
-        bias = _bias_of_positions(
+        bias = _get_relative_position_bias(
             self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads), self.relative_position_index,
             self.window_size,
         )

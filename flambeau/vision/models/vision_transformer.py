@@ -11,6 +11,8 @@ from typing import Any
 import flambeau as torch
 from flambeau import Tensor, nn
 from flambeau.vision.models._api import builder, imagenet_weights
+from flambeau.vision.models._tracing import require
+from flambeau.vision.ops import MLP
 
 __all__ = [
     "VisionTransformer", "ViT_B_16_Weights", "ViT_B_32_Weights", "ViT_L_16_Weights", "ViT_L_32_Weights",
@@ -21,13 +23,11 @@ __all__ = [
 Norm = Callable[..., nn.Module]
 
 
-class MLPBlock(nn.Sequential):
+class MLPBlock(MLP):
     """The two linear layers of an encoder block."""
 
     def __init__(self, in_dim: int, mlp_dim: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(in_dim, mlp_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(mlp_dim, in_dim), nn.Dropout(dropout)
-        )
+        super().__init__(in_dim, [mlp_dim, in_dim], activation_layer=nn.GELU, inplace=None, dropout=dropout)
         for layer in (self[0], self[3]):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
@@ -49,6 +49,7 @@ class EncoderBlock(nn.Module):
         self.mlp = MLPBlock(hidden_dim, mlp_dim, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        require(x.dim() == 3, f"Expected (batch_size, seq_length, hidden_dim) got {x.shape}")
         seen = self.ln_1(x)
         attended, _ = self.self_attention(seen, seen, seen, need_weights=False)
         x = self.dropout(attended) + x
@@ -73,6 +74,7 @@ class Encoder(nn.Module):
         self.ln = norm_layer(hidden_dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        require(x.dim() == 3, f"Expected (batch_size, seq_length, hidden_dim) got {x.shape}")
         return self.ln(self.layers(self.dropout(x + self.pos_embedding)))
 
 
@@ -112,10 +114,12 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, height, width = x.shape
-        if (height, width) != (self.image_size, self.image_size):
-            side = self.image_size
-            raise AssertionError(f"wrong image size: expected {side}×{side}, got {height}×{width}")
-        tokens = self.conv_proj(x).flatten(2).transpose(1, 2)
+        side, patch = self.image_size, self.patch_size
+        require(height == side, f"wrong image height: expected {side}, got {height}")
+        require(width == side, f"wrong image width: expected {side}, got {width}")
+        down, across = height // patch, width // patch
+        tokens = self.conv_proj(x).reshape(n, self.hidden_dim, down * across).permute(0, 2, 1)
+        n = tokens.shape[0]
         tokens = torch.cat([self.class_token.expand(n, -1, -1), tokens], 1)
         return self.heads(self.encoder(tokens)[:, 0])
 
