@@ -159,4 +159,5 @@ def flat(groups: Any) -> list[Any]:
 
 def pass_unrolling(nest: Nest, roots: Sequence[int], reduces: int) -> int:
     """How many vectors at a time, so that sums hide the latency of an addition and all fit the registers."""
-    return max(1, min(unrolling(nest, nest.demand(roots)), 8 // max(1, reduces)))
+    unroll = unrolling(nest, nest.demand(roots), nest.size(range(nest.rank)))
+    return max(1, min(unroll, 8 // max(1, reduces)))

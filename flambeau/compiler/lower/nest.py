@@ -137,7 +137,7 @@ class Nest:
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.shape = kernel.shape
-        self.body = kernel.body
+        self.body: tuple[Any, ...] = kernel.body
         self.slots = kernel.slots
         self.rank = len(kernel.shape)
         self.kept = self.rank - kernel.inner

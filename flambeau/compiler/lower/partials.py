@@ -104,6 +104,8 @@ class ColumnShares:
         self.last = nest.inner_dims[-1]
         self.roots = [*nest.reduces, *nest.stores]
         self.unroll = pass_unrolling(nest, self.roots, len(nest.reduces))
+        if self.unroll == 4:
+            self.unroll = 8 // len(nest.reduces)
         self.group = group_of_rows(nest, axis)
 
     def write(self) -> None:

@@ -130,8 +130,8 @@ def sweep(
 
     def masked(i: Any, v: list[Any]) -> Sequence[Any]:
         left = add(b, stop, mul(b, i, -1))
-        lanes = ir.Constant(ir.VectorType(i64, width), list(range(width)))
-        bits = b.icmp_signed("<", lanes, reg.broadcast_value(b, left, width))
+        lanes = ir.Constant(ir.VectorType(i32, width), list(range(width)))  # as wide as floats: no packing
+        bits = b.icmp_signed("<", lanes, reg.broadcast_value(b, b.trunc(left, i32), width))
         return body(i, 1, (bits, left), v)
 
     if width == 1:

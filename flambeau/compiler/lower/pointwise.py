@@ -10,11 +10,14 @@ from llvmlite import ir
 from flambeau.compiler.lower.nest import Nest, cost
 from flambeau.compiler.lower.points import Scope, Writer, add, const, known, loop, minimum, mul, sweep
 
+FEW = 4096  # points below which code is kept small rather than fast
 LONG = 4096  # points of the innermost dimension given to a thread at least, where rows are cut
 
 
-def unrolling(nest: Nest, instructions: Sequence[int] | set[int]) -> int:
-    """How many vectors to do in one round: several where there is little to do for each."""
+def unrolling(nest: Nest, instructions: Sequence[int] | set[int], points: int) -> int:
+    """How many vectors to do in one round: several where there is little to do for each, but much in all."""
+    if points < FEW:
+        return 1
     total = sum(cost(nest.body[i]) for i in instructions)
     return 4 if total <= 10 else 2 if total <= 24 else 1
 
@@ -54,7 +57,7 @@ def write_flat(nest: Nest, function: ir.Function, lanes: int) -> None:
         top.store_all(roots)
     else:
         top.hoist(roots, {0}, lanes)
-        write_points(top, 0, function.args[1], function.args[2], roots, unrolling(nest, nest.demand(roots)))
+        write_points(top, 0, function.args[1], function.args[2], roots, unrolling(nest, nest.demand(roots), FEW))
     writer.b.ret_void()
 
 
@@ -82,7 +85,7 @@ def write_rows(nest: Nest, rows: Rows, function: ir.Function, lanes: int) -> Non
     b = writer.b
     top = writer.scope()
     roots = nest.stores
-    unroll = unrolling(nest, nest.demand(roots))
+    unroll = unrolling(nest, nest.demand(roots), nest.size(range(nest.rank)))
     top.hoist(roots, set(range(nest.rank)), lanes)
 
     def row(number: Any, _: Any) -> list[Any]:

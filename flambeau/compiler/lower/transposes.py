@@ -108,7 +108,7 @@ class Tiled:
                 source = self.address(i, row, cross, along)
                 self.transpose(body[i].dtype, source, step, self.buffers[i], const(tiling.side), width, height)
         stores = self.nest.stores
-        unroll = unrolling(self.nest, self.nest.demand(stores))
+        unroll = unrolling(self.nest, self.nest.demand(stores), tiling.side**2)
 
         def line(c: Any, _: Any) -> list[Any]:
             inside = scope.inside({tiling.cross: c})
