@@ -76,6 +76,20 @@ def test_convolution_of_windows():
     check("weight_gradient", x, grad, kernel=(3, 3), want_bias=True, **how)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("how", [attrs(2, padding=1), attrs(2, padding=(0, 2), stride=(1, 2), dilation=(1, 2))])
+def test_weight_gradient_as_one_product(how, last, monkeypatch):
+    """The way for shapes that oneDNN has no kernel for."""
+    from flambeau.compiler.lower import convolution
+
+    monkeypatch.setattr(convolution, "quality", lambda primitive: 1)
+    x = numbers(3, 40, 4, 5, last=last)
+    y = REGISTRY["convolution"].kernel(x, numbers(48, 40, 3, 3), None, **how)
+    steps = check("weight_gradient", x, numbers(*y.shape, last=last), kernel=(3, 3), want_bias=True, **how)
+    assert sum(isinstance(step, LibraryStep) for step in steps) == 2
+    check("weight_gradient", x, numbers(*y.shape), kernel=(3, 3), want_bias=False, **how)
+
+
 def test_empty_batches_and_other_types_are_declined():
     how = attrs(2)
     x, w = numbers(0, 4, 5, 5), numbers(8, 4, 3, 3)

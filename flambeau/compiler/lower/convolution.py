@@ -18,6 +18,7 @@ from flambeau.backends.onednn.memory import described, free_choice, loaded, stri
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
 from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, takes
+from flambeau.compiler.lower.weight_product import fits, weight_as_product
 from flambeau.compiler.steps import Lowering, Step, lowering
 
 Make = Callable[..., Primitive]
@@ -188,6 +189,10 @@ def weight_gradient(node: Node, low: Lowering) -> list[Step] | None:
             [lib.ARG_SRC, lib.ARG_DIFF_DST, *made], geometry.forward(x_md, bias is not None, y_md))
 
     primitive = chosen(make, source, seen, free=prefers_blocks(geometry))
+    if (primitive is None or quality(primitive) < 2) and of_weight is not None and fits(geometry):
+        biases = of_bias.whole() if bias is not None and of_bias is not None else None
+        weight_as_product(plan, geometry, source.ref, seen.ref, of_weight.whole(), biases)
+        return plan.steps
     if primitive is None:
         return None
     inputs = [source.laid(plan, primitive, lib.ARG_SRC), seen.laid(plan, primitive, lib.ARG_DIFF_DST)]

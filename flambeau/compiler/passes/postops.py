@@ -126,7 +126,7 @@ def zero_of(graph: Graph, zero: list[Value]) -> Value:
 
 
 def release_bias(graph: Graph) -> int:
-    """The bias of transposed convolutions as an addition of its own, to be fused with what follows; how many there were.
+    """Make the bias of transposed convolutions an addition, to be fused with what follows; how many there were.
 
     oneDNN would need a pass for it.
     """
