@@ -113,7 +113,7 @@ class Graph:
     """Nodes in order. `inputs` come from outside at each call, `constants` are fixed arrays.
 
     `writes` maps a value of outside memory to the value that its memory must hold after the call; `outputs` are
-    windows handed back to the caller.
+    windows handed back to the caller; `checks` are index inputs that must lie in [0, size) before a call may run.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -121,6 +121,7 @@ class Graph:
     constants: dict[Value, np.ndarray] = field(default_factory=dict)
     writes: dict[Value, Ref] = field(default_factory=dict)
     outputs: list[Ref] = field(default_factory=list)
+    checks: list[tuple[Value, int]] = field(default_factory=list)
     count: int = 0
 
     def value(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> Value:

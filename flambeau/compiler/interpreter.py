@@ -39,6 +39,19 @@ def run_node(node: Node, operands: list[Any]) -> tuple[Any, ...]:
         reference = Ref(node.inputs[0].value, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"])
         window(out, reference)[...] = operands[1]
         return (out,)
+    if node.op == "@reduce":
+        reduce = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or,
+                  "all": np.logical_and}[node.attrs["kind"]].reduce
+        return (np.asarray(reduce(operands[0], axis=node.attrs["dims"], keepdims=node.attrs["keepdim"])),)
+    if node.op == "@gather":
+        return (np.take(operands[0], operands[1], axis=node.attrs["dim"]),)
+    if node.op == "@position":
+        value = node.outputs[0]
+        assert value is not None
+        shape = [n if d == node.attrs["dim"] else 1 for d, n in enumerate(value.shape)]
+        return (np.broadcast_to(np.arange(value.shape[node.attrs["dim"]]).reshape(shape), value.shape),)
+    if node.op == "where":
+        return (np.where(*operands),)
     if node.op == "@draw":
         value = node.outputs[0]
         assert value is not None

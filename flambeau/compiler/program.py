@@ -1,14 +1,268 @@
-"""Programs: graphs made executable."""
+"""Programs: a lowered graph as records that one native call runs (backends/llvm/runner.py).
+
+Where native code cannot be made (no llvmlite, another interpreter than CPython) the graph is interpreted.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from flambeau.backends import threads
 from flambeau.compiler import interpreter
-from flambeau.compiler.graph import Graph
+from flambeau.compiler.graph import Graph, Ref, Value
+from flambeau.compiler.passes.clean import clean
+from flambeau.compiler.passes.decompose import decompose
+from flambeau.compiler.plan import Plan, merged, plan
+from flambeau.compiler.steps import HostStep, KernelStep, LibraryStep, RoutineStep, Step
+from flambeau.core.device import MetaArray  # noqa: F401
+
+LONG = 200_000  # elements of work from which other threads of Python get to run meanwhile
+
+
+def prepare(graph: Graph) -> None:
+    """The passes that change a graph before it is lowered."""
+    clean(graph)
+    decompose(graph)
+    clean(graph)
 
 
 def program(graph: Graph) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
-    return lambda arrays: interpreter.run(graph, arrays)
+    """What runs a graph: a function from the arrays of `graph.inputs` to those of `graph.outputs`."""
+    prepare(graph)
+    try:
+        from flambeau.backends.llvm import builtin
+    except ImportError:
+        return lambda arrays: interpreter.run(graph, arrays)
+    if not builtin.supported():
+        return lambda arrays: interpreter.run(graph, arrays)
+    return Program(graph)
+
+
+class Program:
+    """A graph made native: `program(arrays)` runs it."""
+
+    def __init__(self, graph: Graph):
+        from flambeau.compiler.lower.nodes import lower
+
+        self.graph = graph
+        self.threads = threads.get_num_threads()
+        self.generation = threads.generation
+        self.lock = threading.Lock()
+        self.steps = lower(graph, self.threads)
+        self.plan: Plan = plan(graph, self.steps)
+        self.arena = np.empty(self.plan.size + 64, np.uint8)
+        self.base = -(-self.arena.ctypes.data // 64) * 64
+        self.kept: list[Any] = []
+        self.constants = {value: _laid(array, value) for value, array in graph.constants.items()}
+        self.outputs = list(dict.fromkeys(ref.value for ref in graph.outputs))
+        self.dynamic = {value: i for i, value in enumerate([*graph.inputs, *self.outputs])}
+        self._build()
+
+    # ---- building ----------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        from flambeau.backends.llvm import runner as native
+        from flambeau.compiler.assemble import Assembly
+
+        assembly = Assembly(self.threads)
+        self.pointers: list[int] = []
+        self.places: dict[Value, list[int]] = {}
+        records: list[list[int]] = []
+        handles: list[list[int]] = []
+        self.hosts: list[tuple[int, HostStep]] = []  # (number of records before it, step)
+        self.names: list[str] = []
+        pending = [self._step(step, assembly) for step in self.plan.steps]
+        code = assembly.load()
+        table: list[tuple[int, int]] = []  # (record, word) that hold an offset into the pointer table
+        for step, make in zip(self.plan.steps, pending):
+            if isinstance(step, HostStep):
+                self.hosts.append((len(records), step))
+                continue
+            for record in make(code, native):
+                kind, *words = record
+                if kind == native.LIBRARY:
+                    handles.append(words.pop())
+                    words += [len(handles) - 1, len(handles[-1]) // 2]
+                else:
+                    table.append((len(records), 2))
+                records.append([kind, *words, *[0] * (native.WORDS - 1 - len(words))])
+                self.names.append(getattr(step, "key", type(step).__name__))
+        self._lay_out(records, handles, table, native)
+        self.code = code
+
+    def _step(self, step: Step, assembly: Any) -> Any:
+        """Ask for the code of a step; what is returned makes its records once the code is loaded."""
+        if isinstance(step, KernelStep):
+            kernel, homes = merged(step, self.plan)
+            emitted = assembly.kernel(kernel)
+            return lambda code, native: self._kernel_records(emitted, homes, code, native)
+        if isinstance(step, RoutineStep):
+            name = assembly.routine(step)
+            return lambda code, native: [
+                [native.ROUTINE, code.address(name), self._row([self._place(ref) for ref in step.operands])]
+            ]
+        if isinstance(step, LibraryStep):
+            return lambda code, native: [self._library_record(step, native)]
+        return None
+
+    def _kernel_records(self, emitted: Any, homes: list[Value], code: Any, native: Any) -> list[list[int]]:
+        row = [(home, 0) for home in homes]
+        if emitted.scratch:
+            scratch = np.empty(emitted.scratch + 64, np.uint8)
+            self.kept.append(scratch)
+            row.append((None, -(-scratch.ctypes.data // 64) * 64))
+        at = self._row(row)
+        found = []
+        for phase in emitted.phases:
+            address = code.address(phase.name)
+            if phase.parallel:
+                found.append([native.PARALLEL, address, at, phase.extent, phase.grain])
+            else:
+                found.append([native.SERIAL, address, at, phase.extent])
+        return found
+
+    def _library_record(self, step: LibraryStep, native: Any) -> list[Any]:
+        primitive = step.primitive
+        self.kept.append(primitive)
+        at = self._row([self._place(ref) for ref in step.operands])
+        pairs = [word for i, memory in enumerate(primitive.memories) for word in (memory, at + i)]
+        return [native.LIBRARY, primitive.handle, primitive.stream, primitive.count, primitive.exec_arguments, pairs]
+
+    def _place(self, ref: Ref) -> tuple[Value | None, int]:
+        return self.plan.home(ref.value), ref.offset * ref.dtype.itemsize
+
+    def _row(self, row: list[tuple[Value | None, int]]) -> int:
+        """Put pointers into the table; where they begin. Places of values given at each call are filled then."""
+        start = len(self.pointers)
+        for value, extra in row:
+            if value in self.dynamic:
+                if extra:
+                    value = self._moved(value, extra)
+                self.places.setdefault(value, []).append(len(self.pointers))
+                self.pointers.append(0)
+            elif value is None:
+                self.pointers.append(extra)
+            elif value in self.constants:
+                self.pointers.append(self.constants[value].ctypes.data + extra)
+            else:
+                self.pointers.append(self.base + self.plan.offsets[value] + extra)
+        return start
+
+    def _moved(self, value: Value, extra: int) -> Any:
+        """A place inside the memory of a value given at each call: the pointer table gets the sum."""
+        return (value, extra)
+
+    def _lay_out(self, records: list[list[int]], handles: list[list[int]], table: list[tuple[int, int]], native: Any) -> None:
+        word = np.int64
+        self.table = np.array(self.pointers or [0], word)
+        base = self.table.ctypes.data
+        self.handles = []
+        for record in records:
+            if record[0] == native.LIBRARY:
+                pairs = np.array(handles[record[5]] or [0], word)
+                pairs[1::2] = base + 8 * pairs[1::2]
+                self.handles.append(pairs)
+                record[5] = pairs.ctypes.data
+        for number, at in table:
+            records[number][at] = base + 8 * records[number][at]
+        self.records = np.array(records or [[0] * native.WORDS], word)
+        self.count = len(records)
+        order = list(self.dynamic)
+        starts, positions, extras = [0], [], []
+        for value in order:
+            positions += self.places.get(value, [])
+            extras += [0] * len(self.places.get(value, []))
+            for key, places in self.places.items():
+                if isinstance(key, tuple) and key[0] is value:
+                    positions += places
+                    extras += [key[1]] * len(places)
+            starts.append(len(positions))
+        self.starts, self.positions = np.array(starts, word), np.array(positions or [0], word)
+        self.extras = np.array(extras or [0], word)
+        self.header = np.zeros(native.HEADER_WORDS, word)
+        h = self.header
+        h[native.POINTERS], h[native.RECORDS] = base, self.records.ctypes.data
+        h[native.DYNAMIC], h[native.STARTS], h[native.POSITIONS] = len(order), self.starts.ctypes.data, self.positions.ctypes.data
+        h[native.EXTRAS] = self.extras.ctypes.data
+        h[native.LAST] = self.count
+        if handles:
+            from flambeau.backends.onednn.memory import loaded
+
+            dll = loaded().dll
+            h[native.EXECUTE] = ctypes.cast(dll.dnnl_primitive_execute, ctypes.c_void_p).value
+            h[native.SET_HANDLE] = ctypes.cast(dll.dnnl_memory_set_data_handle, ctypes.c_void_p).value
+        h[native.RELEASE] = sum(v.size for node in self.graph.nodes for v in node.outputs if v is not None) > LONG
+        self.native = native.runner(self.header)
+        self.FIRST, self.LAST, self.STATUS = native.FIRST, native.LAST, native.STATUS
+
+    # ---- running -----------------------------------------------------------------------------------
+
+    def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Run on the memory of the inputs; returns new arrays for the outputs."""
+        made = [interpreter.empty_value(value) for value in self.outputs]
+        with self.lock:
+            if threads.stale():
+                threads.apply()
+            if self.hosts:
+                self._run_with_hosts(arrays, made)
+            else:
+                self.native(*arrays, *made)
+            if self.header[self.STATUS]:
+                status, self.header[self.STATUS] = int(self.header[self.STATUS]), 0
+                raise RuntimeError(f"a library call of a compiled program failed with status {status}")
+        if len(made) == len(self.graph.outputs):
+            return made
+        return [made[self.outputs.index(ref.value)] for ref in self.graph.outputs]
+
+    def _run_with_hosts(self, arrays: list[np.ndarray], made: list[np.ndarray]) -> None:
+        known = dict(zip(self.dynamic, [*arrays, *made]))
+        at = 0
+        for number, step in self.hosts:
+            self._run_native(at, number, arrays, made)
+            self._run_host(step, known)
+            at = number
+        self._run_native(at, self.count, arrays, made)
+
+    def _run_native(self, first: int, last: int, arrays: list[np.ndarray], made: list[np.ndarray]) -> None:
+        if first < last:
+            self.header[self.FIRST], self.header[self.LAST] = first, last
+            self.native(*arrays, *made)
+
+    def array(self, value: Value, known: dict[Value, np.ndarray]) -> np.ndarray:
+        """The memory of a value as an array of its shape."""
+        home = self.plan.home(value)
+        if home in known:
+            memory = known[home]
+            return memory if home is value else _as(memory, value)
+        if home in self.constants:
+            return self.constants[home]
+        start = self.base - self.arena.ctypes.data + self.plan.offsets[home]
+        flat = self.arena[start : start + value.nbytes].view(value.dtype)
+        return _as(flat, value)
+
+    def _run_host(self, step: HostStep, known: dict[Value, np.ndarray]) -> None:
+        operands = [
+            interpreter.window(self.array(x.value, known), x) if isinstance(x, Ref) else x for x in step.inputs
+        ]
+        for value, result in zip(step.outputs, step.run(*operands)):
+            if value is not None and (value in self.plan.offsets or self.plan.home(value) in known
+                                      or self.plan.home(value) in self.plan.offsets):
+                self.array(value, known)[...] = result
+
+
+def _laid(array: np.ndarray, value: Value) -> np.ndarray:
+    """A constant in memory of the value's layout; state that lies in place (a generator's) is itself."""
+    if array.strides == tuple(s * array.itemsize for s in value.strides):
+        return array
+    made = interpreter.empty_value(value)
+    made[...] = array
+    return made
+
+
+def _as(memory: np.ndarray, value: Value) -> np.ndarray:
+    return np.lib.stride_tricks.as_strided(memory, value.shape, tuple(s * value.dtype.itemsize for s in value.strides))

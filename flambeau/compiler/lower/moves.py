@@ -1,0 +1,78 @@
+"""Copies that are not elementwise: into a window of a value, several values side by side, another shape."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flambeau.compiler.graph import Node, Ref, Value
+from flambeau.compiler.kernel import Cast, Instruction, Kernel, Load, Store
+from flambeau.compiler.passes.fuse import TYPES
+from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
+
+
+def copy_step(source: Ref, target: Value, offset: int, strides: tuple[int, ...]) -> KernelStep:
+    """target[offset + strides] = source, cast to the target's type."""
+    body: list[Instruction] = [Load(0, source.strides, source.offset, source.dtype)]
+    if source.dtype != target.dtype:
+        body.append(Cast(0, target.dtype))
+    body.append(Store(1, strides, offset, len(body) - 1, target.dtype))
+    kernel = Kernel(source.shape, 0, tuple(body), 2)
+    return KernelStep(kernel, (source.value, target), (source.value,), (target,))
+
+
+def simple(*values: Value | Ref) -> bool:
+    return all(v.dtype.name in TYPES for v in values)
+
+
+@lowering("@update")
+def update(node: Node, low: Lowering) -> list[Step] | None:
+    """A value with one window replaced."""
+    old, values = node.inputs
+    out = node.outputs[0]
+    assert out is not None
+    if not simple(out, old, values) or values.shape != node.attrs["shape"]:
+        return None
+    return [copy_step(old, out, 0, out.strides), copy_step(values, out, node.attrs["offset"], node.attrs["strides"])]
+
+
+@lowering("rejoin", "restack", "cat", "stack")
+def join(node: Node, low: Lowering) -> list[Step] | None:
+    """Operands side by side along one dimension, an old or a new one."""
+    out = node.outputs[0]
+    dim = node.attrs.get("dim")
+    if out is None or not isinstance(dim, int) or not all(isinstance(x, Ref) for x in node.inputs):
+        return None
+    if not simple(out, *node.inputs):
+        return None
+    fresh = node.op in ("restack", "stack")
+    strides = out.strides[:dim] + out.strides[dim + 1 :] if fresh else out.strides
+    steps: list[Step] = []
+    at = 0
+    for x in node.inputs:
+        if len(x.shape) != len(strides):
+            return None
+        if all(x.shape):
+            steps.append(copy_step(x, out, at * out.strides[dim], strides))
+        at += 1 if fresh else x.shape[dim]
+    return steps
+
+
+@lowering("reshape_copy", "@copy", "to_copy", "contiguous")
+def reshape(node: Node, low: Lowering) -> list[Step] | None:
+    """The elements in plain order, in another shape."""
+    x, out = node.inputs[0], node.outputs[0]
+    if out is None or not isinstance(x, Ref) or not simple(x, out) or np.prod(x.shape) != out.size:
+        return None
+    if x.shape == out.shape:
+        return [copy_step(x, out, 0, out.strides)]
+    plain, step = [], 1
+    for n in reversed(x.shape):
+        plain.append(step)
+        step *= n
+    expected, step = [], 1
+    for n in reversed(out.shape):
+        expected.append(step)
+        step *= n
+    if out.strides != tuple(reversed(expected)):
+        return None
+    return [copy_step(x, out, 0, tuple(reversed(plain)))]

@@ -1,0 +1,54 @@
+"""From groups and nodes to steps: kernels for what was fused, the registered lowerings for the rest, else the host."""
+
+from __future__ import annotations
+
+from flambeau.compiler import interpreter
+from flambeau.compiler.graph import Graph, Node, Value
+from flambeau.compiler.lower import moves, onednn, random  # noqa: F401  (they register lowerings)
+from flambeau.compiler.lower import convolution, pooling, products  # noqa: F401
+from flambeau.compiler.passes.fuse import Group, KernelBuilder, fuse
+from flambeau.compiler.steps import LOWERINGS, HostStep, KernelStep, Lowering, Step
+
+
+def lower(graph: Graph, threads: int) -> list[Step]:
+    """The steps of a graph, in order."""
+    groups, positions = fuse(graph, threads)
+    low = Lowering(graph, threads)
+    wanted = wanted_outside(graph, groups)
+    steps: list[Step] = []
+    for group in groups:
+        if group.fused:
+            steps.append(kernel_step(group, positions, wanted))
+        else:
+            steps += node_steps(group.members[0], low)
+    return steps
+
+
+def wanted_outside(graph: Graph, groups: list[Group]) -> set[Value]:
+    """Values that somebody reads from memory: another group, or the caller."""
+    wanted = {ref.value for ref in (*graph.outputs, *graph.writes.values())}
+    for group in groups:
+        for node in group.members:
+            wanted.update(ref.value for ref in node.refs if ref.value not in group.made)
+    return wanted
+
+
+def kernel_step(group: Group, positions: dict[Value, Node], wanted: set[Value]) -> KernelStep:
+    kernel, buffers, reads, writes = KernelBuilder(group, positions, wanted).build()
+    return KernelStep(kernel, buffers, reads, writes)
+
+
+def node_steps(node: Node, low: Lowering) -> list[Step]:
+    """The steps of a node that was not fused."""
+    make = LOWERINGS.get(node.op)
+    if make is not None and not any(v is None for v in node.outputs[:1]):
+        steps = make(node, low)
+        if steps is not None:
+            return steps
+    return [host_step(node)]
+
+
+def host_step(node: Node) -> HostStep:
+    """The op's own kernel, called from Python."""
+    return HostStep(lambda *operands: interpreter.run_node(node, list(operands)), tuple(node.inputs), tuple(node.outputs),
+                    node.op)

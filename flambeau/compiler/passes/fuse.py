@@ -1,0 +1,480 @@
+"""Fusion: elementwise operations, reductions and look-ups grouped into kernels.
+
+Nodes are taken in order; each joins the group of what it reads if their loops agree, else it begins a group. Groups run
+in the order they were begun, and a node only joins a group that comes no earlier than all it reads, so that the order
+always holds. A group has dimensions of its own: whatever a member reads or makes is placed on them by its strides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flambeau.compiler.graph import Graph, Node, Ref, Value
+from flambeau.compiler.kernel import Apply, Cast, Gather, Instruction, Kernel, Load, Number, Position, Reduce, Store
+from flambeau.core.dispatch import REGISTRY
+
+TYPES = frozenset("float32 float64 int8 int16 int32 int64 uint8 bool".split())
+LIMIT = 48  # members of a group: larger kernels only cost compile time
+ROW = 16384  # elements of a row that is read again while the cache holds it
+MOVES = ("@copy", "to_copy")
+_INTEGER_TRAPS = ("floor_divide", "div_floor", "div_trunc", "remainder", "fmod")  # raise for a zero divisor
+
+Layout = tuple[int, dict[int, int]]  # offset, and the stride along each dimension of the group
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that become one kernel, or (`fused` false) one node that is lowered by itself."""
+
+    fused: bool
+    sizes: list[int] = field(default_factory=list)
+    members: list[Node] = field(default_factory=list)
+    layouts: dict[Value, list[Layout]] = field(default_factory=dict)
+    made: set[Value] = field(default_factory=set)
+    dims: dict[Node, list[int | None]] = field(default_factory=dict)  # of each member's output: group dimensions
+    reduced: frozenset[int] | None = None
+    reduce_places: dict[Node, list[int | None]] = field(default_factory=dict)  # of the operand of each reduction
+    after: set[Value] = field(default_factory=set)  # made, and dependent on a reduction
+    gone: bool = False
+
+    @property
+    def kept(self) -> frozenset[int]:
+        return frozenset(range(len(self.sizes))) - (self.reduced or frozenset())
+
+
+def fusible(node: Node) -> bool:
+    """Whether a node can be part of a kernel."""
+    out = node.outputs[0] if len(node.outputs) == 1 else None
+    if out is None or out.dtype.name not in TYPES or out.size == 0 or node.effect:
+        return False
+    if any(x.dtype.name not in TYPES or math.prod(x.shape) == 0 for x in node.refs):
+        return False
+    if node.op in ("@reduce", "@gather", "where"):
+        return True
+    if node.op in MOVES:
+        return node.inputs[0].shape == out.shape
+    op = REGISTRY.get(node.op)
+    if op is None or op.scalar is None or (op.outputs != 1):
+        return False
+    if any(isinstance(x, Ref) for x in node.inputs) is False or any(x is None for x in node.inputs):
+        return False
+    if node.op in _INTEGER_TRAPS and compute_type(node).kind in "iu":
+        return False
+    if np.broadcast_shapes(*[x.shape for x in node.refs]) != out.shape:
+        return False
+    try:
+        hash(tuple(node.attrs.items()))
+    except TypeError:
+        return False
+    return all(isinstance(x, (Ref, int, float)) for x in node.inputs)
+
+
+def compute_type(node: Node) -> np.dtype:
+    """The dtype an elementwise node computes in."""
+    if node.compute is not None:
+        return np.dtype(node.compute)
+    return next(node.refs).dtype
+
+
+def alignment(node: Node, position: int) -> list[int | None]:
+    """For each dimension of an operand, the dimension of the output it runs along (None: not along any)."""
+    x = node.inputs[position]
+    out = node.outputs[0]
+    assert out is not None
+    rank = len(x.shape)
+    if node.op == "@gather":
+        dim, count = node.attrs["dim"], len(node.inputs[1].shape)
+        if position == 1:
+            return [dim + j for j in range(rank)]
+        return [d if d < dim else None if d == dim else d + count - 1 for d in range(rank)]
+    if node.op == "@reduce":
+        dims, keep = node.attrs["dims"], node.attrs["keepdim"]
+        found: list[int | None] = []
+        at = 0
+        for d in range(rank):
+            if d in dims:
+                found.append(None)
+                at += keep
+            else:
+                found.append(at)
+                at += 1
+        return found
+    shift = len(out.shape) - rank
+    return [d + shift for d in range(rank)]
+
+
+class Fusion:
+    """Groups of a graph."""
+
+    def __init__(self, graph: Graph, threads: int):
+        self.graph = graph
+        self.threads = threads
+        self.groups: list[Group] = []
+        self.order: dict[Group, int] = {}
+        self.home: dict[Value, Group] = {}
+        self.readers: dict[Value, list[Group]] = {}  # groups that read a value from memory
+        self.positions: dict[Value, Node] = {}
+
+    def run(self) -> list[Group]:
+        for node in self.graph.nodes:
+            if node.op == "@position":
+                value = node.outputs[0]
+                assert value is not None
+                self.positions[value] = node
+            elif fusible(node):
+                self.place(node)
+            else:
+                self.add(Group(False, members=[node]), node)
+        return [group for group in self.groups if not group.gone]
+
+    # ---- groups --------------------------------------------------------------------------------
+
+    def add(self, group: Group, node: Node) -> None:
+        if group not in self.order:
+            self.order[group] = len(self.groups)
+            self.groups.append(group)
+        for value in node.outputs:
+            if value is not None:
+                self.home[value] = group
+                group.made.add(value)
+        for ref in node.refs:
+            if ref.value not in self.positions and self.home.get(ref.value) is not group:
+                readers = self.readers.setdefault(ref.value, [])
+                if group not in readers:
+                    readers.append(group)
+
+    def place(self, node: Node) -> None:
+        producers = {self.home[ref.value] for ref in node.refs if ref.value in self.home}
+        latest = max((self.order[g] for g in producers), default=-1)
+        candidates = [g for g in producers if self.order[g] == latest and g.fused]
+        out = node.outputs[0]
+        assert out is not None
+        if out.size > 1 or node.op == "@reduce":
+            for ref in node.refs:
+                for group in self.readers.get(ref.value, ()):
+                    if group.fused and not group.gone and self.order[group] >= latest and group not in candidates:
+                        candidates.append(group)
+        for group in candidates:
+            dims = self.fit(group, node)
+            if dims is not None:
+                self.join(group, node, dims)
+                self.sink(group, node)
+                return
+        self.join(*self.begin(node))
+
+    def begin(self, node: Node) -> tuple[Group, Node, list[int | None]]:
+        """A new group shaped by one node."""
+        out = node.outputs[0]
+        assert out is not None
+        group = Group(True)
+        if node.op == "@reduce":
+            x = node.inputs[0]
+            group.sizes = list(x.shape)
+            dims = [d if n > 1 else None for d, n in enumerate(x.shape)]
+        else:
+            group.sizes = list(out.shape)
+            dims = [d if n > 1 else None for d, n in enumerate(out.shape)]
+        return group, node, dims
+
+    def join(self, group: Group, node: Node, dims: list[int | None]) -> None:
+        """`dims`: the group's dimension for each dimension of the output (of the operand, for a reduction)."""
+        out = node.outputs[0]
+        assert out is not None
+        self.add(group, node)
+        group.members.append(node)
+        depends = any(ref.value in group.after for ref in node.refs)
+        if node.op == "@reduce":
+            group.reduced = frozenset(k for d, k in enumerate(dims) if k is not None and d in node.attrs["dims"])
+            self.note_load(group, node.inputs[0], dims)
+            group.reduce_places[node] = dims
+            dims = out_dims_of_reduce(node, dims)
+            depends = True
+        else:
+            for position, x in enumerate(node.inputs):
+                if isinstance(x, Ref):
+                    places = [None if a is None else dims[a] for a in alignment(node, position)]
+                    self.note_load(group, x, places)
+        if depends:
+            group.after.add(out)
+        group.dims[node] = dims
+        group.layouts.setdefault(out, []).append(
+            (0, {k: s for k, s, n in zip(dims, out.strides, out.shape) if k is not None and n > 1}))
+
+    def note_load(self, group: Group, ref: Ref, places: list[int | None]) -> None:
+        if ref.value in group.made or ref.value in self.positions:
+            return
+        layout = (ref.offset, {k: s for k, s, n in zip(places, ref.strides, ref.shape) if k is not None and n > 1 and s})
+        known = group.layouts.setdefault(ref.value, [])
+        if layout not in known:
+            known.append(layout)
+
+    # ---- does a node fit ---------------------------------------------------------------------------
+
+    def match(self, group: Group, ref: Ref) -> list[int | None] | None:
+        """The group's dimension for each dimension of a window; None if it does not lie on what the group knows."""
+        for offset, strides in group.layouts.get(ref.value, ()):
+            if offset != ref.offset:
+                continue
+            places: list[int | None] = []
+            free = dict(strides)
+            for n, s in zip(ref.shape, ref.strides):
+                if n == 1 or s == 0:
+                    places.append(None)
+                    continue
+                k = next((k for k, stride in free.items() if stride == s and group.sizes[k] == n), None)
+                if k is None:
+                    break
+                places.append(k)
+                del free[k]
+            else:
+                if ref.value in group.made and any(group.sizes[k] > 1 for k in free):
+                    continue  # shows only part of what the group makes
+                return places
+        return None
+
+    def fit(self, group: Group, node: Node) -> list[int | None] | None:
+        """Where the node's output (a reduction's operand) lies on the group's dimensions, if it may join."""
+        if len(group.members) >= LIMIT:
+            return None
+        out = node.outputs[0]
+        assert out is not None
+        is_reduce = node.op == "@reduce"
+        shape = node.inputs[0].shape if is_reduce else out.shape
+        dims: list[int | None] = [None] * len(shape)
+        for position, x in enumerate(node.inputs):
+            if not isinstance(x, Ref) or x.value in self.positions:
+                continue
+            inside = x.value in group.made
+            if inside and node.op == "@gather" and position == 0:
+                return None
+            places = self.match(group, x)
+            if places is None:
+                if inside:
+                    return None
+                continue
+            run = list(range(len(shape))) if is_reduce else alignment(node, position)
+            for a, k in zip(run, places):
+                if a is not None and k is not None:
+                    if dims[a] is not None and dims[a] != k:
+                        return None
+                    dims[a] = k
+        used = [k for k in dims if k is not None]
+        if len(set(used)) != len(used):
+            return None
+        for d, n in enumerate(shape):
+            if n > 1 and dims[d] is None:
+                free = [k for k, size in enumerate(group.sizes) if size == n and k not in used]
+                if not free:
+                    return None
+                dims[d] = free[0]
+                used.append(free[0])
+        return dims if self.allowed(group, node, dims) else None
+
+    def allowed(self, group: Group, node: Node, dims: list[int | None]) -> bool:
+        covered = frozenset(k for k in dims if k is not None)
+        full = frozenset(k for k, n in enumerate(group.sizes) if n > 1)
+        depends = any(ref.value in group.after for ref in node.refs)
+        if node.op == "@reduce":
+            over = frozenset(k for d, k in enumerate(dims) if k is not None and d in node.attrs["dims"])
+            if covered != full or not over:
+                return False
+            if group.reduced is not None and (over != group.reduced or (depends and not self.is_row(group, over))):
+                return False
+            if group.reduced is None and depends:
+                return False
+            return True
+        if covered == full:
+            return not depends or (group.reduced is not None and self.is_row(group, group.reduced))
+        if group.reduced is None or covered != full - group.reduced:
+            return False
+        # A node on the kept dimensions: it must read a reduction, else it would run with every point of the row.
+        return depends
+
+    def is_row(self, group: Group, reduced: frozenset[int]) -> bool:
+        """Whether the reduced dimensions lie along memory and a row is short enough to be read again from the cache."""
+        length = math.prod(group.sizes[k] for k in reduced)
+        rows = math.prod(group.sizes) // length
+        if length > ROW or (rows < self.threads and length * rows > ROW // 4):
+            return False
+        votes = 0
+        for layouts in group.layouts.values():
+            for _, strides in layouts:
+                if len(strides) > 1 or rows == 1:
+                    votes += sum(1 if k in reduced else -1 for k, s in strides.items() if s == 1)
+        return votes > 0
+
+    # ---- moving an earlier group into a later one -----------------------------------------------------
+
+    def sink(self, group: Group, node: Node) -> None:
+        """Merge the other groups that the node reads into its own, where nobody needs their results earlier."""
+        for position, x in enumerate(node.inputs):
+            other = self.home.get(x.value) if isinstance(x, Ref) else None
+            if other is None or other is group or not other.fused or other.gone or node.op == "@gather":
+                continue
+            self.merge(other, group, node, position)
+
+    def merge(self, early: Group, late: Group, node: Node, position: int) -> None:
+        if len(early.members) + len(late.members) > LIMIT:
+            return
+        ref = node.inputs[position]
+        places = self.match(early, ref)
+        if places is None:
+            return
+        dims = late.dims[node]
+        if node.op == "@reduce":
+            return
+        onto: dict[int, int] = {}
+        for a, k in zip(alignment(node, position), places):
+            if k is not None:
+                target = None if a is None else dims[a]
+                if target is None:
+                    return
+                onto[k] = target
+        wide = {k for k, n in enumerate(early.sizes) if n > 1}
+        if set(onto) != wide or {k for k, n in enumerate(late.sizes) if n > 1} != set(onto.values()):
+            return
+        if early.reduced is not None:
+            return
+        border = self.order[late]
+        for value in early.made:
+            if any(self.order[g] < border and g is not early and not g.gone for g in self.readers.get(value, ())):
+                return
+        early.gone = True
+        for value, layouts in early.layouts.items():
+            known = late.layouts.setdefault(value, [])
+            known.extend((o, {onto[k]: s for k, s in strides.items() if k in onto}) for o, strides in layouts)
+        for member in early.members:
+            late.dims[member] = [None if k is None else onto.get(k) for k in early.dims[member]]
+        late.members = early.members + late.members
+        late.made |= early.made
+        for value in early.made:
+            self.home[value] = late
+        for readers in self.readers.values():
+            if early in readers:
+                readers.remove(early)
+                if late not in readers:
+                    readers.append(late)
+        for value in early.made:
+            if late in self.readers.get(value, ()):
+                self.readers[value].remove(late)
+
+
+def out_dims_of_reduce(node: Node, dims: list[int | None]) -> list[int | None]:
+    reduced, keep = node.attrs["dims"], node.attrs["keepdim"]
+    found: list[int | None] = []
+    for d, k in enumerate(dims):
+        if d not in reduced:
+            found.append(k)
+        elif keep:
+            found.append(None)
+    return found
+
+
+def fuse(graph: Graph, threads: int) -> tuple[list[Group], dict[Value, Node]]:
+    """The groups of a graph in the order they run, and the nodes that are positions."""
+    fusion = Fusion(graph, threads)
+    return fusion.run(), fusion.positions
+
+
+# ---- from a group to a kernel ----------------------------------------------------------------------
+
+
+class KernelBuilder:
+    """Writes the kernel of a group."""
+
+    def __init__(self, group: Group, positions: dict[Value, Node], wanted: set[Value]):
+        self.group = group
+        self.positions = positions
+        self.wanted = wanted
+        inner = sorted(group.reduced or ())
+        self.loops = [k for k in range(len(group.sizes)) if k not in inner] + inner
+        self.inner = len(inner)
+        self.body: list[Instruction] = []
+        self.seen: dict[Instruction, int] = {}
+        self.values: dict[Value, int] = {}
+        self.slots: list[Value] = []
+
+    def emit(self, instruction: Instruction) -> int:
+        found = self.seen.get(instruction)
+        if found is None or isinstance(instruction, Store):
+            found = self.seen[instruction] = len(self.body)
+            self.body.append(instruction)
+        return found
+
+    def slot(self, value: Value) -> int:
+        if value not in self.slots:
+            self.slots.append(value)
+        return self.slots.index(value)
+
+    def strides(self, places: list[int | None], ref: Ref) -> tuple[int, ...]:
+        along = {k: s for k, s, n in zip(places, ref.strides, ref.shape) if k is not None and n > 1}
+        return tuple(along.get(k, 0) for k in self.loops)
+
+    def operand(self, node: Node, position: int, dtype: np.dtype | None) -> int:
+        x = node.inputs[position]
+        if not isinstance(x, Ref):
+            assert dtype is not None
+            return self.emit(Number(x, dtype))
+        if x.value in self.values:
+            made, found = self.values[x.value], x.dtype
+        elif x.value in self.positions:
+            out_dim = self.positions[x.value].attrs["dim"] + len(self.group.dims[node]) - len(x.value.shape)
+            k = self.group.dims[node][out_dim]
+            made = self.emit(Number(0, np.dtype(np.int64)) if k is None else Position(self.loops.index(k)))
+            found = np.dtype(np.int64)
+        else:
+            made = self.emit(Load(self.slot(x.value), self.strides(self.places(node, position), x), x.offset, x.dtype))
+            found = x.dtype
+        return made if dtype is None or found == dtype else self.emit(Cast(made, dtype))
+
+    def places(self, node: Node, position: int) -> list[int | None]:
+        dims = self.group.dims[node]
+        return [None if a is None else dims[a] for a in alignment(node, position)]
+
+    def add(self, node: Node) -> None:
+        out = node.outputs[0]
+        assert out is not None
+        if node.op == "@reduce":
+            x = node.inputs[0]
+            if x.value in self.values:
+                made = self.values[x.value]
+            else:
+                made = self.emit(Load(self.slot(x.value), self.strides(self.reduce_places[node], x), x.offset, x.dtype))
+            if node.attrs["kind"] in ("sum", "prod") and x.dtype != out.dtype:
+                made = self.emit(Cast(made, out.dtype))
+            self.values[out] = self.emit(Reduce(node.attrs["kind"], made, out.dtype))
+        elif node.op in MOVES:
+            self.values[out] = self.operand(node, 0, out.dtype)
+        elif node.op == "@gather":
+            x = node.inputs[0]
+            dim = node.attrs["dim"]
+            index = self.operand(node, 1, np.dtype(np.int64))
+            self.values[out] = self.emit(Gather(
+                self.slot(x.value), self.strides(self.places(node, 0), x), x.offset, x.dtype, index, x.strides[dim]))
+        elif node.op == "where":
+            arguments = (self.operand(node, 0, np.dtype(bool)), self.operand(node, 1, out.dtype),
+                         self.operand(node, 2, out.dtype))
+            self.values[out] = self.emit(Apply("where", arguments, (), out.dtype))
+        else:
+            compute = compute_type(node)
+            arguments = tuple(self.operand(node, i, compute) for i in range(len(node.inputs)))
+            self.values[out] = self.emit(Apply(node.op, arguments, tuple(sorted(node.attrs.items())), out.dtype))
+        if out in self.wanted:
+            self.stores.append((node, out))
+
+    def build(self) -> tuple[Kernel, tuple[Value, ...], tuple[Value, ...], tuple[Value, ...]]:
+        """The kernel, its buffers, and which of them it reads and writes."""
+        self.stores: list[tuple[Node, Value]] = []
+        self.reduce_places = self.group.reduce_places
+        for node in self.group.members:
+            self.add(node)
+        reads = tuple(self.slots)
+        for node, out in self.stores:
+            strides = self.strides(self.group.dims[node], out.whole())
+            self.emit(Store(self.slot(out), strides, 0, self.values[out], out.dtype))
+        kernel = Kernel(tuple(self.group.sizes[k] for k in self.loops), self.inner, tuple(self.body), len(self.slots))
+        return kernel, tuple(self.slots), reads, tuple(out for _, out in self.stores)
