@@ -99,6 +99,8 @@ def _lies_as_assumed(probe: np.ndarray) -> bool:
 
 class _Slotted:
     __slots__ = ("first", "second")
+    first: object
+    second: object
 
 
 def _slots_are_found() -> bool:

@@ -16,12 +16,8 @@ from llvmlite import ir
 
 from flambeau.backends.llvm import registers as reg
 
-# The functions every Maths has. Those without a rule of ours for a dtype are the C library's.
-NAMES = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
-         "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "pow", "hypot", "nextafter",
-         "sigmoid", "softplus")  # fmt: skip
-
-# (name, dtype) -> function (m, *scalars) -> Scalar; dtype None for both float32 and float64.
+# (name, dtype) -> function (m, *scalars) -> Scalar; dtype None for both float32 and float64. What has no rule is the C
+# library's.
 _RULES: dict[tuple[str, Any], Callable[..., Any]] = {}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from flambeau.backends.llvm import registers as reg
 from flambeau.backends.llvm.arithmetic import convert, divide_integers, integer_power, modulo_floats
-from flambeau.backends.llvm.functions import NAMES, call_function
+from flambeau.backends.llvm.functions import call_function
 
 
 class Scalar:
@@ -25,7 +25,7 @@ class Scalar:
     """
 
     __slots__ = ("builder", "value", "dtype")
-    __hash__ = None  # == makes code
+    __hash__ = None  # type: ignore[assignment]  # == makes code
     __array_ufunc__ = None  # a NumPy number on the left leaves the operation to us
 
     def __init__(self, builder: Any, value: Any, dtype: Any):
@@ -156,11 +156,36 @@ class Scalar:
         return _shift(other, self, left=False)
 
 
+def _functions(*names: str) -> Any:
+    """Methods for functions of the table in functions.py."""
+    return tuple(_function_method(name) for name in names)
+
+
+def _function_method(name: str) -> Callable[..., Scalar]:
+    def method(self: Maths, *arguments: Any) -> Scalar:
+        operands = _together(arguments)
+        if reg.is_narrow(operands[0].dtype):
+            return _in_float32(getattr(self, name), *operands)
+        if not reg.is_float(operands[0].dtype):
+            raise TypeError(f"{name} of {operands[0].dtype}: cast it to a floating dtype")
+        return call_function(self, name, operands)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"{name}, element by element, for floats."
+    return method
+
+
 class Maths:
     """The functions of Scalars, for one IR builder. Half-width floats are computed in float32 and rounded once.
 
-    Beside the methods below, every name in `functions.NAMES` is a method: exp(x), pow(x, y), …
+    Rules get one as their first argument, `m`; whoever writes a loop makes it.
     """
+
+    exp, exp2, expm1, log, log2, log10, log1p = _functions("exp", "exp2", "expm1", "log", "log2", "log10", "log1p")
+    sin, cos, tan, asin, acos, atan, atan2 = _functions("sin", "cos", "tan", "asin", "acos", "atan", "atan2")
+    sinh, cosh, tanh, asinh, acosh, atanh = _functions("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
+    erf, erfc, lgamma, pow, hypot, nextafter = _functions("erf", "erfc", "lgamma", "pow", "hypot", "nextafter")
+    sigmoid, softplus = _functions("sigmoid", "softplus")
 
     def __init__(self, builder: Any):
         self.builder = builder
@@ -301,24 +326,6 @@ class Maths:
         return Scalar(x.builder, x.builder.frem(x.value, y.value), x.dtype)
 
 
-def _function_method(name: str) -> Callable[..., Scalar]:
-    def method(self: Maths, *arguments: Any) -> Scalar:
-        operands = _together(arguments)
-        if reg.is_narrow(operands[0].dtype):
-            return _in_float32(getattr(self, name), *operands)
-        if not reg.is_float(operands[0].dtype):
-            raise TypeError(f"{name} of {operands[0].dtype}: cast it to a floating dtype")
-        return call_function(self, name, operands)
-
-    method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"{name}, element by element, for floats."
-    return method
-
-
-for _name in NAMES:
-    setattr(Maths, _name, _function_method(_name))
-
-
 def apply_rule(m: Maths, op: Any, *operands: Scalar, **attrs: Any) -> Any:
     """The value(s) of a primitive by its rule; for half-width floats in float32, rounded once at the end."""
     narrow = next((x.dtype for x in operands if reg.is_narrow(x.dtype)), None)
@@ -417,8 +424,8 @@ def _rounded(name: str, x: Scalar) -> Scalar:
     return _intrinsic(name, x) if reg.is_float(x.dtype) else x
 
 
-def _intrinsic(name: str, *operands: Any) -> Scalar:
-    operands = _together(operands)
+def _intrinsic(name: str, *arguments: Any) -> Scalar:
+    operands = _together(arguments)
     first = operands[0]
     if not reg.is_float(first.dtype):
         raise TypeError(f"{name} of {first.dtype}: cast it to a floating dtype")
