@@ -16,7 +16,7 @@ from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
 # Up to this many products a loop of our own beats the call of the library.
 FEW_PRODUCTS, FEW_IN_ROWS = 1024, 32768  # the latter where one side is a vector and both are read along rows
 # Without AVX-512 oneDNN packs an operand column by column; rows that lie a multiple of this many elements apart fall
-# into the same lines of the cache, and a long product takes twice the time (docs/decisions/0009-compiled-layouts.md).
+# into the same lines of the cache, and a long product takes twice the time (docs/decisions/0010-compiled-layouts.md).
 PAGE, LONG, GAP = 1024, 1024, 16
 
 
