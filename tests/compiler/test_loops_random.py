@@ -58,8 +58,8 @@ def draw_kernel(random: Random) -> Maker:
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32), st.sampled_from([1, 2]), st.booleans())
-def test_random_kernels(seed: int, threads: int, divided: bool) -> None:
+@given(st.integers(0, 2**32), st.sampled_from([1, 2]), st.booleans(), st.sampled_from([0, 16, 32, 64]))
+def test_random_kernels(seed: int, threads: int, divided: bool, width: int) -> None:
     m = draw_kernel(Random(seed))
     kernel = m.kernel()
     random = np.random.default_rng(len(m.body))
@@ -71,7 +71,7 @@ def test_random_kernels(seed: int, threads: int, divided: bool) -> None:
         buffers.append(values.astype(dtype))
     expected = [b.copy() for b in buffers]
     interpret(kernel, expected)
-    Compiled(kernel, threads, divided=divided)(*buffers)
+    Compiled(kernel, threads, width, divided)(*buffers)
     for got, reference in zip(buffers, expected):
         scale = 1 + np.abs(reference).max(initial=0) if reference.dtype.kind == "f" else 1
         np.testing.assert_allclose(got / scale, reference / scale, rtol=0, atol=2e-5)

@@ -33,22 +33,25 @@ def known(value: Any) -> int | None:
 
 def add(b: ir.IRBuilder, x: Any, y: Any) -> Any:
     """x + y of i64, folded where both are constants."""
-    if known(x) is not None and known(y) is not None:
-        return const(known(x) + known(y))
-    return x if known(y) == 0 else y if known(x) == 0 else b.add(x, y)
+    first, second = known(x), known(y)
+    if first is not None and second is not None:
+        return const(first + second)
+    return x if second == 0 else y if first == 0 else b.add(x, y)
 
 
 def mul(b: ir.IRBuilder, x: Any, factor: int) -> Any:
     """x * factor of i64, folded where x is a constant."""
-    if known(x) is not None:
-        return const(known(x) * factor)
+    number = known(x)
+    if number is not None:
+        return const(number * factor)
     return x if factor == 1 else b.mul(x, const(factor))
 
 
 def minimum(b: ir.IRBuilder, x: Any, y: Any) -> Any:
     """The smaller of two i64."""
-    if known(x) is not None and known(y) is not None:
-        return const(min(known(x), known(y)))
+    first, second = known(x), known(y)
+    if first is not None and second is not None:
+        return const(min(first, second))
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
@@ -334,7 +337,8 @@ class Scope:
         instruction = self.writer.nest.body[i]
         b = self.writer.b
         scope: Scope | None = self
-        base, done = self.writer.bases.get(instruction.slot), frozenset()
+        base: Any = self.writer.bases.get(instruction.slot)
+        done: frozenset[int] = frozenset()
         offset: Any = const(instruction.offset)
         while scope is not None:
             if i in scope.addresses:
