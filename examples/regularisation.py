@@ -49,14 +49,13 @@ def fit(inputs, labels, steps, l1=0.0, l2=0.0):
 
 def draw(models, titles, path):
     """One row per model, one map of 12×12 weights per class; red speaks for the class, blue against it."""
-    figure = plt.figure(figsize=(10, 4.2))
-    for row, (model, title) in enumerate(zip(models, titles)):
-        weight = model.weight.detach()
-        for column, pixels in enumerate(weight.view(10, 12, 12)):
-            axes = figure.add_axes((0.005 + column / 10, 0.67 - row / 3, 0.09, 0.225))
-            axes.imshow(pixels, cmap="RdBu_r", vmin=-weight.abs().max(), vmax=weight.abs().max())
-            axes.set(xticks=[], yticks=[])
-        figure.text(0.005, 0.93 - row / 3, title)
+    figure, rows = plt.subplots(3, figsize=(10, 4.2), layout="constrained")
+    for row, model, title in zip(rows, models, titles):
+        maps = nn.functional.pad(model.weight.detach().view(10, 12, 12), (1, 1), value=float("nan"))
+        top = model.weight.abs().max().item()
+        row.imshow(torch.cat(list(maps), dim=1), cmap="RdBu_r", vmin=-top, vmax=top)
+        row.set_title(title, loc="left", fontsize=10)
+        row.set_axis_off()
     figure.savefig(path, dpi=80)
     plt.close(figure)
 

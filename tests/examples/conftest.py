@@ -21,9 +21,11 @@ def one_thread():
 
 
 @pytest.fixture
-def run_example(tmp_path):
+def run_example(tmp_path, monkeypatch):
     """`run_example("vae", "--epochs", 3)` calls the script's `main` with `--out tmp_path` and returns its results."""
     pytest.importorskip("matplotlib", reason="the examples draw with matplotlib")
+
+    monkeypatch.syspath_prepend(EXAMPLES)  # some import shapes.py, which lies beside them
 
     def run(name, *arguments, out=tmp_path):
         main = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]
