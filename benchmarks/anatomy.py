@@ -20,8 +20,8 @@ def programs(compiled: Any) -> Iterator[Any]:
 
 
 def steps(compiled: Any) -> Counter[str]:
-    """How many steps of its programs are native code, library calls, calls of Python; empty if none are listed."""
-    found = [step for program in programs(compiled) for step in getattr(program, "steps", ())]
+    """How many steps of its programs are native code, library calls, calls of Python; none where it is interpreted."""
+    found = [step for program in programs(compiled) if hasattr(program, "plan") for step in program.plan.steps]
     return Counter(KINDS.get(type(step).__name__, type(step).__name__) for step in found)
 
 
@@ -39,5 +39,5 @@ def in_words(compiled: Any) -> str:
         return "eager: nothing was captured"
     counted = steps(compiled)
     if not counted:
-        return "captured, steps not listed"
+        return "captured, but interpreted"
     return ", ".join(f"{counted.get(kind, 0)} {kind}" for kind in ("native", "library", "host"))
