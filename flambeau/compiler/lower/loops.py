@@ -25,7 +25,7 @@ from flambeau.compiler.lower.nest import Nest, Unsupported, cost, simplify
 from flambeau.compiler.lower.partials import cut_length, group_of_rows, write_column_shares, write_row_shares
 from flambeau.compiler.lower.points import const, loop, minimum
 from flambeau.compiler.lower.pointwise import Rows, write_flat, write_rows
-from flambeau.compiler.lower.rows import write_along_rows
+from flambeau.compiler.lower.rows import write_along_rows, write_single_row
 from flambeau.compiler.lower.stages import Shares, Stages
 from flambeau.compiler.lower.transposes import Tiled, Tiling
 
@@ -103,7 +103,13 @@ class Emitter:
             function = ir.Function(self.module, FUNCTION, name)
             function.linkage = "internal"
             function.attributes.add("nounwind")
-            write(function)
+            try:
+                write(function)
+            except BaseException as error:
+                del self.module.globals[name]  # nobody shall find half a function
+                if isinstance(error, TypeError):  # from a rule or a register type
+                    raise Unsupported(str(error)) from error
+                raise
         return Phase(function, extent, grain, estimate(nest))
 
     def pointwise(self, nest: Nest) -> Emitted:
@@ -134,6 +140,9 @@ class Emitter:
         axis = nest.best_axis(range(nest.rank))
         if axis not in nest.kept_dims:
             points = nest.size(nest.kept_dims)
+            alone = self.threads == 1 or estimate(nest) < PARALLEL
+            if nest.rank == 1 and alone:
+                return self.single_row(nest)
             if not whole and points < 2 * self.threads and self.threads > 1 and estimate(nest) > PARALLEL:
                 return self.staged(nest, None, axis, 4 * self.threads // points)
             phase = self.phase("sums", nest, points, lambda f: write_along_rows(nest, axis, f, lanes))
@@ -150,6 +159,13 @@ class Emitter:
             return self.staged(nest, axis, axis, shares)
         phase = self.phase("columns", nest, tiles.extent, lambda f: write_along_columns(nest, tiles, f, lanes))
         return Emitted((phase,), 0, self.threads, False)
+
+    def single_row(self, nest: Nest) -> Emitted:
+        """One row for one thread: the code does not know its length, so that all such rows share it."""
+        typical = Nest(replace(nest.kernel, shape=(1 << 20,)))
+        lanes = self.lanes(nest)
+        phase = self.phase("row", nest, nest.shape[0], lambda f: write_single_row(typical, f, lanes), shared=True)
+        return Emitted((replace(phase, grain=max(1, phase.extent)),), 0, self.threads, False)
 
     def staged(self, nest: Nest, kept_axis: int | None, axis: int, shares: int) -> Emitted:
         """In several phases, each reduction in shares that the next phase adds up."""

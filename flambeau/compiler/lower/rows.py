@@ -145,3 +145,16 @@ def write_along_rows(nest: Nest, axis: int, function: ir.Function, lanes: int) -
 
     loop(writer.b, function.args[1], function.args[2], 1, [], point)
     writer.b.ret_void()
+
+
+def write_single_row(nest: Nest, function: ir.Function, lanes: int) -> None:
+    """All passes over the only dimension, from begin to end; the shape of the nest is not used but for its size."""
+    writer = Writer(nest, function, lanes)
+    row = writer.scope()
+    row.hoist([*nest.reduces, *nest.stores], {0}, lanes)
+    for p, (reduces, _) in enumerate(nest.passes):
+        totals = RowPass(writer, row, p, [0], None).run({0: (function.args[1], function.args[2])})
+        for i, total in zip(reduces, totals):
+            row.values[i] = writer.m.cast(total, nest.body[i].dtype)
+    row.store_all(nest.row_stores)
+    writer.b.ret_void()
