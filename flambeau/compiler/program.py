@@ -15,8 +15,10 @@ import numpy as np
 from flambeau.backends import threads
 from flambeau.compiler import interpreter
 from flambeau.compiler.graph import Graph, Ref, Value
+from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean
 from flambeau.compiler.passes.decompose import decompose
+from flambeau.compiler.passes.postops import fuse_post_ops, release_bias
 from flambeau.compiler.plan import Plan, merged, plan
 from flambeau.compiler.steps import HostStep, KernelStep, LibraryStep, RoutineStep, Step
 from flambeau.core.device import MetaArray  # noqa: F401
@@ -27,6 +29,9 @@ LONG = 200_000  # elements of work from which other threads of Python get to run
 def prepare(graph: Graph) -> None:
     """The passes that change a graph before it is lowered."""
     clean(graph)
+    fold_batch_norm(graph)
+    release_bias(graph)
+    fuse_post_ops(graph, threads.get_num_threads())
     decompose(graph)
     clean(graph)
 
