@@ -7,6 +7,10 @@ sequences first, so that padded batches (all sizes equal) and packed sequences a
 
 from __future__ import annotations
 
+import functools
+import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +21,7 @@ from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 from flambeau.ops.dropout import dropout as drop
 from flambeau.ops.joining import cat, stack
-from flambeau.ops.matmul import linear
+from flambeau.ops.matmul import linear, multiply_arrays
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell"]
 
@@ -108,6 +112,33 @@ def _if_any(array: Any) -> Any:
     return array if array is None or not isinstance(array, np.ndarray) or array.any() else None
 
 
+# ------------------------------------------------------------------------------------------------ generated code
+
+_patience = 8e9                 # operations of scans after which compiling, some 0.2 s for each kind, has paid off
+
+
+def _scans(sizes: tuple, *arrays: Any) -> Any:
+    """The scans of generated code (`backends/llvm/scans.py`), None where NumPy shall do it. The last array is w_hh."""
+    global _patience
+    if _patience > 0:
+        if "flambeau.backends.llvm.jit" not in sys.modules:
+            _patience -= 2.0 * sum(sizes) * arrays[-1].size
+            return None
+        _patience = 0.0         # the compiler is loaded anyway
+    module = _compiled_scans()
+    return module if module is not None and module.fits(*arrays) else None
+
+
+@functools.cache
+def _compiled_scans() -> Any:
+    if os.environ.get("FLAMBEAU_COMPILE") == "0":
+        return None
+    try:
+        return importlib.import_module("flambeau.backends.llvm.scans")
+    except ImportError:         # no llvmlite
+        return None
+
+
 # ------------------------------------------------------------------------------------------------ LSTM
 
 def _i_f_o_g(array: np.ndarray, size: int) -> np.ndarray:
@@ -129,6 +160,9 @@ def lstm_scan(gates, h0, c0, w_hh, w_hr, *, sizes, reverse=False):
     every step (rows, P), the last h and c, and for the derivative the activated gates (in the order i, f, o, g) and the
     cells of every step.
     """
+    native = _scans(sizes, gates, h0, c0, w_hh) if w_hr is None else None
+    if native is not None:
+        return native.lstm(gates, h0, c0, w_hh, sizes, reverse)
     dtype = gates.dtype
     gates, h0, c0, w_hh, w_hr = _wide(gates, h0, c0, w_hh, w_hr)
     size = c0.shape[1]
@@ -190,6 +224,11 @@ def _lstm_formula(d_out, d_h, d_c, d_acts, d_cells, h0, c0, w_hh, w_hr, out, act
 
 def _lstm_gradients(d_out, d_h, d_c, h0, c0, w_hh, w_hr, out, acts, cells, sizes, reverse):
     """`_lstm_formula` on arrays, in place: at these sizes fresh memory costs more than the arithmetic."""
+    native = _scans(sizes, d_out, d_h, d_c, h0, c0, out, acts, cells, w_hh) if w_hr is None else None
+    if native is not None:
+        arrays = d_out, d_h, d_c, h0, c0, w_hh, out, acts, cells
+        d_gates, d_h, d_c, before = native.lstm_backward(*arrays, sizes, reverse)
+        return d_gates, d_h, d_c, multiply_arrays(d_gates.T, before), None
     size = c0.shape[1]
     steps = _steps(sizes, reverse)
     i, f, o, g = (acts[:, n * size:(n + 1) * size] for n in range(4))
@@ -260,6 +299,9 @@ def gru_scan(gates, h0, w_hh, b_hh, *, sizes, reverse=False):
     gates (rows, 3H), h0 (N, H), w_hh (3H, H), b_hh (3H) or None. Returns the hidden state of every step (rows, H), the
     last one, and for the derivative r, z, n and the recurrent share of n (rows, 4H).
     """
+    native = _scans(sizes, gates, h0, b_hh, w_hh)
+    if native is not None:
+        return native.gru(gates, h0, w_hh, b_hh, sizes, reverse)
     dtype = gates.dtype
     gates, h0, w_hh, b_hh = _wide(gates, h0, w_hh, b_hh)
     size = h0.shape[1]
@@ -320,6 +362,10 @@ def _gru_formula(d_out, d_h, d_acts, h0, w_hh, out, acts, *, sizes, reverse, joi
 def gru_scan_backward(d_out, d_h, d_acts, h0, w_hh, out, acts, *, sizes, reverse):
     """The derivative of `gru_scan` as one kernel."""
     arrays = _wide(d_out, d_h, _if_any(d_acts), h0, w_hh, out, acts)
+    native = _scans(sizes, d_out, d_h, h0, out, acts, w_hh) if arrays[2] is None else None
+    if native is not None:
+        d_gates, d_recurrent, d_h, before = native.gru_backward(d_out, d_h, h0, w_hh, out, acts, sizes, reverse)
+        return d_gates, d_h, multiply_arrays(d_recurrent.T, before), d_recurrent.sum(0)
     return _narrow(d_out.dtype, *_gru_formula(*arrays, sizes=sizes, reverse=reverse, join=_join_arrays, tanh=np.tanh))
 
 
@@ -335,6 +381,9 @@ def gru_scan_vjp(grad, h0, w_hh, b_hh, out0, out2, sizes, reverse):
 @primitive("rnn_scan", outputs=2)
 def rnn_scan(gates, h0, w_hh, *, sizes, relu=False, reverse=False):
     """h = tanh(gates + h @ w_hh.T), or relu: gates (rows, H), h0 (N, H), w_hh (H, H) -> (rows, H) and the last h."""
+    native = _scans(sizes, gates, h0, w_hh)
+    if native is not None:
+        return native.rnn(gates, h0, w_hh, sizes, relu, reverse)
     dtype = gates.dtype
     gates, h0, w_hh = _wide(gates, h0, w_hh)
     steps = _steps(sizes, reverse)
@@ -367,6 +416,10 @@ def _rnn_formula(d_out, d_h, h0, w_hh, out, *, sizes, relu, reverse, join, tanh)
 @primitive("rnn_scan_backward", outputs=3, no_gradient="second derivatives take the formula in tensor operations")
 def rnn_scan_backward(d_out, d_h, h0, w_hh, out, *, sizes, relu, reverse):
     """The derivative of `rnn_scan` as one kernel."""
+    native = _scans(sizes, d_out, d_h, h0, out, w_hh)
+    if native is not None:
+        d_gates, d_h, before = native.rnn_backward(d_out, d_h, h0, w_hh, out, sizes, relu, reverse)
+        return d_gates, d_h, multiply_arrays(d_gates.T, before)
     arrays = _wide(d_out, d_h, h0, w_hh, out)
     return _narrow(d_out.dtype, *_rnn_formula(*arrays, sizes=sizes, relu=relu, reverse=reverse, join=_join_arrays,
                                               tanh=np.tanh))
