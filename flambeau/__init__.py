@@ -125,7 +125,7 @@ _ELSEWHERE = {
     **dict.fromkeys(
         """use_deterministic_algorithms are_deterministic_algorithms_enabled set_deterministic_debug_mode
         get_deterministic_debug_mode is_deterministic_algorithms_warn_only_enabled set_float32_matmul_precision
-        get_float32_matmul_precision set_default_device get_default_device set_flush_denormal compile""".split(),
+        get_float32_matmul_precision set_default_device get_default_device set_flush_denormal""".split(),
         "core.settings",
     ),
     **dict.fromkeys(
@@ -134,6 +134,7 @@ _ELSEWHERE = {
         "amp.autocast_mode",
     ),
     "GradScaler": "amp",
+    "compile": "nn.compiled",
 }
 
 

@@ -40,8 +40,8 @@ class Compiled:
         self.failures: dict[Any, int] = {}
         self.eager: dict[Any, str] = {}  # signatures that stay eager, and why
         self.captures = 0
-        functools.update_wrapper(self, function, updated=())
-        self.__wrapped__ = function
+        if not hasattr(function, "_parameters"):
+            functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if recording.recorder is not None or DISABLED:
@@ -100,15 +100,13 @@ class Compiled:
         return Entry(recorder, Guards(recorder, watched), result)
 
     def _failed(self, key: Any, error: Unrecordable) -> None:
-        if self.fullgraph and not error.later:
-            raise error
         self.failures[key] = self.failures.get(key, 0) + 1
         if not error.later or self.failures[key] >= ATTEMPTS:
-            if self.fullgraph:
-                raise error
             self._stay_eager(key, error)
 
     def _stay_eager(self, key: Any, error: Unrecordable) -> None:
+        if self.fullgraph:
+            raise error
         self.eager[key] = error.reason
         where = f" ({error.line[0]}:{error.line[1]})" if error.line else ""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)

@@ -32,11 +32,11 @@ SMALL = 4096  # bytes; an argument that Python reads (sequence lengths) and that
 _RANDOM = "generator"  # an op with this attribute draws from a stream
 
 
-class Unrecordable(Exception):
+class Unrecordable(RuntimeError):
     """What the function does cannot be captured; `line` is (file, number) of the user's code."""
 
     def __init__(self, reason: str, line: Any = None, later: bool = False):
-        super().__init__(reason)
+        super().__init__(reason if line is None else f"{reason} ({line[0]}:{line[1]})")
         self.reason = reason
         self.line = line
         self.later = later  # another attempt may succeed (state made in the first call)
@@ -200,7 +200,7 @@ class Recorder:
         if self.failed is None:
             self.failed = error
         recording.recorder = None
-        if self.strict:
+        if self.strict and not error.later:
             raise error
 
     # ---- memory ------------------------------------------------------------------------------

@@ -70,18 +70,3 @@ def get_default_device() -> devices.device:
 def set_flush_denormal(mode: bool) -> bool:
     """False: Python cannot change the processor's handling of denormal numbers, nothing was changed."""
     return False
-
-
-_told: list[str] = []  # what the user has been warned about, once
-
-
-def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = "inductor",
-            mode: str | None = None, options: Any = None, disable: bool = False) -> Any:
-    """The function or module as it is: compilation is not there yet. Warns once. Also a decorator with options."""
-    if model is None:
-        return lambda function: compile(function, disable=disable)
-    if not _told and not disable:
-        _told.append("compile")
-        warnings.warn("flambeau does not compile yet: torch.compile returned its argument, which runs eagerly.",
-                      stacklevel=2)
-    return model
