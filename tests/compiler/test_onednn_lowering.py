@@ -77,6 +77,19 @@ def test_convolution_of_windows():
 
 
 @pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("shape, how", [
+    ((1, 28, 28), attrs(2, padding=1, stride=2)), ((3, 15, 16), attrs(2, padding=((1, 0), (0, 2)), stride=2)),
+    ((2, 20, 21), attrs(2, stride=(3, 5))), ((4, 20), attrs(1, stride=2, dilation=3, padding=2)),
+])
+def test_transposed_convolution_to_few_channels(shape, how, last):
+    channels, *size = shape
+    w = numbers(16, channels, *(4,) * len(size))
+    y = REGISTRY["convolution"].kernel(numbers(3, *shape), w, None, **how)
+    steps = check("transposed_convolution", numbers(*y.shape, last=last), w, None, size=tuple(size), **how)
+    assert sum(isinstance(step, LibraryStep) for step in steps) == 1
+
+
+@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("how", [attrs(2, padding=1), attrs(2, padding=(0, 2), stride=(1, 2), dilation=(1, 2))])
 def test_weight_gradient_as_one_product(how, last, monkeypatch):
     """The way for shapes that oneDNN has no kernel for."""

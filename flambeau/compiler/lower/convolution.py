@@ -17,6 +17,7 @@ from flambeau.backends.onednn.convolution import Geometry
 from flambeau.backends.onednn.memory import described, free_choice, loaded, strided
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
+from flambeau.compiler.lower import few_channels
 from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, takes
 from flambeau.compiler.lower.weight_product import fits, weight_as_product
 from flambeau.compiler.steps import Lowering, Step, lowering
@@ -145,6 +146,10 @@ def transposed_convolution(node: Node, low: Lowering) -> list[Step] | None:
     geometry = geometry_of(target.shape, w.shape, source.shape, node.attrs)
     if geometry is None:
         return None
+
+    if few_channels.fits(geometry) and bias is None:
+        few_channels.transposed_to_few(plan, geometry, source.ref, plan.dense(w), target.ref, node.attrs)
+        return plan.steps
 
     def make(y_md: c_void_p, x_md: c_void_p) -> Primitive:
         return Primitive(
