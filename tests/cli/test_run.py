@@ -1,15 +1,10 @@
 """`flambeau run` and `as_torch()`: scripts written for PyTorch, each in a process of its own."""
 
-import importlib.util
-import os
-import pathlib
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.recorded import ROOT, python, run
 
 TRAIN = """
     import argparse, sys
@@ -44,18 +39,6 @@ def script(folder, text, name="script.py"):
     path = folder / name
     path.write_text(textwrap.dedent(text), encoding="utf-8")
     return path
-
-
-def python(*arguments, cwd=None):
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=environment, timeout=60
-    )
-
-
-def run(*arguments, cwd=None):
-    return python("-m", "flambeau", "run", *arguments, cwd=cwd)
 
 
 def test_script_for_pytorch_runs_with_its_arguments(tmp_path):
@@ -107,12 +90,102 @@ def test_missing_script_or_module(tmp_path):
         ("import torch; torch.no_such_name", "AttributeError: module 'torch' has no attribute 'no_such_name'"),
         ("import torch.nn as nn; nn.NoLayer", "AttributeError: module 'torch.nn' has no attribute 'NoLayer'"),
         ("import torch.no_module", "ModuleNotFoundError: No module named 'torch.no_module'"),
-        ("import torch.onnx; torch.onnx.export", "AttributeError: 'torch.onnx.export'"),
+        ("import torch.onnx; torch.onnx.Export", "AttributeError: 'torch.onnx.Export'"),
+        ("from torch.onnx import export; export()", "NotImplementedError: 'torch.onnx.export'"),
+        ("import torch.library; torch.library.custom_op('a::b')", "AttributeError: 'torch.library.custom_op'"),
+        ("import torch.distributed as d; d.init_process_group()", "AttributeError: 'torch.distributed.init_process"),
+        ("import torch.fx as fx; fx.symbolic_trace(None)", "NotImplementedError: 'torch.fx.symbolic_trace'"),
+        ("from torch.nn.parallel import DistributedDataParallel as D; D(1)",
+         "NotImplementedError: 'torch.nn.parallel.DistributedDataParallel'"),
+        ("from torch.nn import NoLayer", "ImportError: cannot import name 'NoLayer'"),
+        ("import torchvision; torchvision.no_such_name", "AttributeError: module 'torchvision' has no attribute"),
     ],
 )
 def test_missing_name_raises_at_its_use(tmp_path, text, error):
     last = run(script(tmp_path, text)).stderr.splitlines()[-1]
     assert last.startswith(error) and "docs/running-pytorch-scripts.md" in last
+
+
+def test_questions_about_what_is_missing_have_answers(tmp_path):
+    result = run(script(tmp_path, """
+        import torch, torch.distributed as dist, torch.fx, torch.jit
+        from torch.jit import Final, ScriptModule
+        from torch.nn.parallel import DistributedDataParallel
+
+        @torch.jit.ignore
+        def one(): return 1
+
+        @torch.jit.unused
+        @torch.fx.wrap
+        def two(): return 2
+
+        net = torch.nn.Linear(1, 1)
+        print(dist.is_available(), dist.is_initialized(), torch.jit.is_scripting(), torch.jit.is_tracing(),
+              torch.compiler.is_compiling(), torch.accelerator.is_available(), torch.xpu.is_available(),
+              isinstance(net, (ScriptModule, DistributedDataParallel, torch.fx.GraphModule)))
+        print(one() + two(), torch.jit.annotate(int, 3), hasattr(torch, "_dynamo"), torch.version.cuda)
+    """))
+    assert result.stdout == "False " * 7 + "False\n3 3 False None\n", result.stderr
+
+
+WORKERS = """
+    import atexit, os, sys
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    class Squares(Dataset):
+        def __len__(self): return 8
+        def __getitem__(self, i): return torch.tensor(float(i * i)), os.getpid()
+
+    if __name__ == "__main__":
+        atexit.register(lambda: print("at exit", sys.modules["__main__"].Squares.__name__))
+        loader = DataLoader(Squares(), batch_size=4, num_workers=2, multiprocessing_context=sys.argv[1])
+        values, processes = zip(*loader)
+        print(torch.cat(values).tolist(), os.getpid() in torch.cat(processes).tolist())
+"""
+
+
+@pytest.mark.parametrize(("method", "module"), [("fork", False), ("spawn", False), ("forkserver", False),
+                                                ("spawn", True)])
+def test_workers_of_a_data_loader(tmp_path, method, module):
+    path = script(tmp_path, WORKERS, "squares.py")
+    result = run(*(["-m", "squares"] if module else [path]), method, cwd=tmp_path)
+    assert result.stdout == f"{[float(i * i) for i in range(8)]} False\nat exit Squares\n", result.stderr
+
+
+def test_main_is_the_script(tmp_path):
+    text = """
+        import pickle, sys, __main__
+        import torch
+
+        class Net(torch.nn.Linear):
+            pass
+
+        print(__main__.Net is Net, __main__.__file__ == __file__, sys.path[0], sys.argv[0], __spec__ and __spec__.name)
+        print(type(pickle.loads(pickle.dumps(Net(1, 1)))) is Net, __package__, __doc__, __name__)
+    """
+    path = script(tmp_path, text, "entry.py")
+    expected = f"True True {tmp_path} {{}} {{}}\nTrue {{}} None __main__\n"
+    assert run(path).stdout == expected.format(path, None, None)
+    assert run("entry.py", cwd=tmp_path).stdout == expected.format("entry.py", None, None)
+    assert run("-m", "entry", cwd=tmp_path).stdout == expected.format(path, "entry", "")
+
+
+def test_packages_folders_and_relative_imports(tmp_path):
+    for folder in ("package", "folder"):
+        (tmp_path / folder).mkdir()
+    script(tmp_path, "two = 2", "package/__init__.py")
+    script(tmp_path, "from . import two\nimport torch\nprint(two, torch.tensor(two), __name__)", "package/__main__.py")
+    script(tmp_path, "import torch\nprint(torch.pi > 3, __name__)", "folder/__main__.py")
+    assert run("-m", "package", cwd=tmp_path).stdout == "2 tensor(2) __main__\n"
+    assert run(tmp_path / "folder").stdout == "True __main__\n"
+
+
+def test_script_that_does_not_compile(tmp_path):
+    result = run(script(tmp_path, "import torch\nx = = 1"))
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1 and lines[-1].startswith("SyntaxError")
+    assert lines[0].endswith('script.py", line 2') and "cli/run.py" not in result.stderr
 
 
 def test_nothing_is_aliased_unless_asked():
@@ -139,33 +212,3 @@ def test_as_torch_refuses_once_pytorch_is_there():
         sys.modules["torch"] = types.ModuleType("torch")
         flambeau.as_torch()""")
     assert result.stderr.splitlines()[-1].startswith("RuntimeError: as_torch(): torch itself is already imported")
-
-
-@pytest.mark.skipif(importlib.util.find_spec("einops") is None, reason="einops is not installed")
-def test_einops(tmp_path):
-    result = run(script(tmp_path, """
-        import torch
-        from einops import einsum, rearrange, reduce, repeat
-        from einops.layers.torch import EinMix, Rearrange
-        x = torch.arange(24.0).reshape(2, 3, 4).requires_grad_()
-        assert rearrange(x, "a b c -> c (a b)").equal(x.permute(2, 0, 1).reshape(4, 6))
-        assert repeat(x, "a b c -> a b c r", r=2).shape == (2, 3, 4, 2)
-        assert einsum(x, x, "a b c, a b d -> c d").allclose(torch.einsum("abc,abd->cd", x, x))
-        net = torch.nn.Sequential(Rearrange("a b c -> a (b c)"), torch.nn.Linear(12, 4))
-        assert net(x).shape == (2, 4)
-        assert EinMix("a b c -> a b d", weight_shape="c d", c=4, d=5)(x).shape == (2, 3, 5)
-        reduce(x, "a b c -> b", "mean").sum().backward()
-        assert x.grad.allclose(torch.full_like(x, 1 / 8))
-    """))
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.skipif(importlib.util.find_spec("torchsummary") is None, reason="torchsummary is not installed")
-def test_torchsummary(tmp_path):
-    result = run(script(tmp_path, """
-        import torchvision
-        from torchsummary import summary
-        summary(torchvision.models.squeezenet1_1(), (3, 64, 64), device="cpu")
-    """))
-    assert result.returncode == 0, result.stderr
-    assert "Total params: 1,235,496" in result.stdout and "[-1, 512, 3, 3]" in result.stdout
