@@ -158,7 +158,7 @@ class Recorder:
         self.blocks: dict[int, list[Block]] = {}
         self.alive: dict[int, Any] = {}  # what keeps (or watches) each root, so that its id stays its own
         self.externals: list[Block] = []
-        self.guards: list[tuple[Callable[[Any], Any], Any]] = []  # (evaluate(call) , expected)
+        self.guards: list[tuple[Callable[[Any], Any], Any, bool]] = []  # (evaluate(call), expected, changes by itself)
         self.reads: list[tuple[Source, np.ndarray]] = []  # arguments whose values Python read
         self.options_read: list[tuple[dict, tuple]] = []  # (group, its items as they were)
         self.option_values: dict[tuple, Symbol] = {}
@@ -367,7 +367,7 @@ class Recorder:
         if type(value) is not Symbol:
             return value
         plain = float(value)
-        self.guards.append((value.evaluate, plain))
+        self.guards.append((value.evaluate, plain, value.moving))
         return plain
 
     # ---- what happens beside the ops (core/recording.py) ---------------------------------------
@@ -559,11 +559,11 @@ class Recorder:
             self.option_values[key] = self._symbol(value, ref.whole(), evaluate)
         return self.option_values[key]
 
-    def _symbol(self, value: float, ref: Ref, evaluate: Any) -> Symbol:
+    def _symbol(self, value: float, ref: Ref, evaluate: Any, moving: bool = False) -> Symbol:
         if ref.dtype == np.float64:
             ref.value.symbol = True
         made = Symbol(value)
-        made.recorder, made.ref, made.evaluate = self, ref, evaluate
+        made.recorder, made.ref, made.evaluate, made.moving = self, ref, evaluate, moving
         return made
 
     def symbol_of(self, name: str, function: Any, left: Any, right: Any) -> Any:
@@ -576,7 +576,8 @@ class Recorder:
         node = Node(name, operands, {}, [out], user_line())
         node.compute = np.dtype(np.float64)
         self.graph.nodes.append(node)
-        return self._symbol(value, out.whole(), evaluator(function, left, right))
+        moving = any(type(x) is Symbol and x.moving for x in (left, right))
+        return self._symbol(value, out.whole(), evaluator(function, left, right), moving)
 
     def number(self, t: Tensor) -> Any:
         """The value of a 0-d tensor of state (a step count), as a symbol."""
@@ -590,10 +591,11 @@ class Recorder:
         wide = self.graph.value((), (), np.dtype(np.float64))
         node = Node("to_copy", [Ref(ref.value, (), (), ref.offset)], {"dtype": wide.dtype}, [wide], user_line())
         self.graph.nodes.append(node)
-        return self._symbol(float(t._array.reshape(())), wide.whole(), lambda call: host_value(ref))
+        return self._symbol(float(t._array.reshape(())), wide.whole(), lambda call: host_value(ref), True)
 
     def require(self, function: Any, left: Any, right: Any, answer: bool) -> None:
-        self.guards.append((evaluator(function, left, right), answer))
+        moving = any(type(x) is Symbol and x.moving for x in (left, right))
+        self.guards.append((evaluator(function, left, right), answer, moving))
 
 
 def _common_type(op: Any, inputs: list[Any]) -> np.dtype | None:

@@ -18,7 +18,7 @@ from flambeau.core.dispatch import REGISTRY
 from flambeau.core.modes import modes
 from flambeau.core.node import Node as HistoryNode
 from flambeau.core.node import Output, changed_message
-from flambeau.core.storage import Storage
+from flambeau.core.storage import Storage, _Memory
 from flambeau.core.tensor import Tensor, wrap
 
 Executor = Callable[[list[np.ndarray]], list[np.ndarray]]
@@ -33,7 +33,7 @@ class Guards:
         self.changes = recording.changes
         self.reads = recorder.reads
         self.numbers = recorder.guards
-        for evaluate, _ in self.numbers:
+        for evaluate, _, _ in self.numbers:
             evaluate(None)  # what cannot be computed again ends the capture here
         self.groups = [(group, items) for group, items in recorder.options_read]
         self.grad_entries = list(recorder.grad_entries.values())
@@ -64,7 +64,7 @@ class Guards:
         for leaf, there in self.grad_entries:
             if (leaf._grad is not None) != there:
                 return False
-        for evaluate, expected in self.numbers:
+        for evaluate, expected, _ in self.numbers:
             if evaluate(None) != expected:
                 return False
         return all(
@@ -165,13 +165,13 @@ class Entry:
         allowed: set[int] = set()
 
         def note(t: Tensor) -> None:
-            allowed.add(id(t._array))
+            allowed.update(_chain(t._array))
             _history(t, allowed)
 
         rebuild(result, note)
         for leaf in self.recorder.grads.values():
             if leaf._grad is not None:
-                allowed.add(id(leaf._grad._array))
+                allowed.update(_chain(leaf._grad._array))
         for reference in self.recorder.made:
             array = reference()
             if array is not None and id(array) not in allowed:
@@ -435,6 +435,13 @@ def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def _chain(array: Any) -> Iterator[int]:
+    """Ids of an array and of all it is a view of."""
+    while array is not None:
+        yield id(array)
+        array = getattr(array, "base", None) if not isinstance(array, _Memory) else array.owner
+
+
 def _nodes_of(t: Tensor) -> Iterator[Any]:
     """All nodes of the history of `t`."""
     stack = [t._node.owner] if t._node is not None else []
@@ -456,7 +463,9 @@ def _consumed(t: Tensor, freed: list[Any]) -> bool:
 def _history(t: Tensor, found: set[int]) -> None:
     """Ids of the arrays that the history of `t` saved."""
     for node in _nodes_of(t):
-        found.update(id(s._array) for s in node.saved or () if isinstance(s, Tensor))
+        for s in node.saved or ():
+            if isinstance(s, Tensor):
+                found.update(_chain(s._array))
         packed = node.saved_out
         for kept in packed.values() if isinstance(packed, dict) else (packed,) if packed is not None else ():
-            found.add(id(kept[0]))
+            found.update(_chain(kept[0]))

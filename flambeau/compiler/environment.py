@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +28,49 @@ def same(now: Any, then: Any) -> bool:
     return now is then or (is_plain(then) and type(now) is type(then) and now == then)
 
 
+class Place:
+    """Somewhere a value was found: how to look again (`kind`, `holder`, `key`), what it was, and its name."""
+
+    __slots__ = ("kind", "holder", "key", "value", "name")
+
+    def __init__(self, kind: str, holder: Any, key: Any, name: str):
+        self.kind = kind  # "cell", "item" of a dict, "element" of a sequence, or "length"
+        self.holder = holder
+        self.key = key
+        self.name = name
+        self.value = self.now()
+
+    def now(self) -> Any:
+        """What is there now."""
+        if self.kind == "cell":
+            return _contents(self.holder)
+        if self.kind == "item":
+            return self.holder.get(self.key, _MISSING)
+        if self.kind == "element":
+            return self.holder[self.key] if self.key < len(self.holder) else _MISSING
+        return len(self.holder)
+
+
 class Environment:
-    """Watched places, each a (read, value) pair with a name for messages."""
+    """Watched places."""
 
     def __init__(self) -> None:
-        self.places: list[tuple[Callable[[], Any], Any, str]] = []
+        self.places: list[Place] = []
         self._seen: set[int] = set()
         self._kept: list[Any] = []
 
     def changed(self) -> str | None:
         """The name of a place whose value is no longer what it was."""
-        for read, value, name in self.places:
-            if not same(read(), value):
-                return name
+        for place in self.places:
+            if not same(place.now(), place.value):
+                return place.name
         return None
 
-    def add(self, read: Callable[[], Any], name: str, depth: int) -> None:
-        if len(self.places) >= _LIMIT:
-            return
-        value = read()
-        self.places.append((read, value, name))
-        self.look_into(value, name, depth)
+    def add(self, kind: str, holder: Any, key: Any, name: str, depth: int) -> None:
+        if len(self.places) < _LIMIT:
+            place = Place(kind, holder, key, name)
+            self.places.append(place)
+            self.look_into(place.value, name, depth)
 
     def look_into(self, value: Any, name: str, depth: int) -> None:
         """Watch what `value` itself reads or holds."""
@@ -63,30 +84,30 @@ class Environment:
         elif isinstance(value, types.FunctionType):
             self._function(value, name, depth)
         elif isinstance(value, (list, tuple)):
-            self.places.append((lambda: len(value), len(value), f"len({name})"))
+            if isinstance(value, list):
+                self.places.append(Place("length", value, None, f"len({name})"))
             for index in range(min(len(value), 64)):
-                self.add(lambda index=index: value[index] if index < len(value) else _MISSING, f"{name}[{index}]", depth - 1)
+                self.add("element", value, index, f"{name}[{index}]", depth - 1)
         elif type(value) is dict:
-            self.places.append((lambda: len(value), len(value), f"len({name})"))
+            self.places.append(Place("length", value, None, f"len({name})"))
             for key in list(value)[:64]:
-                self.add(lambda key=key: value.get(key, _MISSING), f"{name}[{key!r}]", depth - 1)
+                self.add("item", value, key, f"{name}[{key!r}]", depth - 1)
         elif _is_users_object(value):
-            attributes = value.__dict__
-            for key in list(attributes)[:64]:
-                self.add(lambda key=key: attributes.get(key, _MISSING), f"{name}.{key}", depth - 1)
+            for key in list(value.__dict__)[:64]:
+                self.add("item", value.__dict__, key, f"{name}.{key}", depth - 1)
 
     def _function(self, function: types.FunctionType, name: str, depth: int) -> None:
         code = function.__code__
         if code.co_filename.startswith(PACKAGE):
             return
         for cell, label in zip(function.__closure__ or (), code.co_freevars):
-            self.add(lambda cell=cell: _contents(cell), label, depth - 1)
+            self.add("cell", cell, None, label, depth - 1)
         if function.__defaults__:
             self.look_into(function.__defaults__, f"defaults of {name}", depth - 1)
         space = function.__globals__
         for label in code.co_names:
             if label in space and not inspect.ismodule(space[label]) and not _is_ours(space[label]):
-                self.add(lambda label=label: space.get(label, _MISSING), label, depth - 1)
+                self.add("item", space, label, label, depth - 1)
 
 
 def _contents(cell: Any) -> Any:

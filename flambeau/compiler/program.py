@@ -14,6 +14,7 @@ import numpy as np
 
 from flambeau.backends import threads
 from flambeau.compiler import interpreter
+from flambeau.compiler.assemble import Assembly, Parts
 from flambeau.compiler.graph import Graph, Ref, Value
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean
@@ -72,7 +73,6 @@ class Program:
 
     def _build(self) -> None:
         from flambeau.backends.llvm import runner as native
-        from flambeau.compiler.assemble import Assembly
 
         assembly = Assembly(self.threads)
         self.pointers: list[int] = []
@@ -82,13 +82,13 @@ class Program:
         self.hosts: list[tuple[int, HostStep]] = []  # (number of records before it, step)
         self.names: list[str] = []
         pending = [self._step(step, assembly) for step in self.plan.steps]
-        code = assembly.load()
+        assembly.load()
         table: list[tuple[int, int]] = []  # (record, word) that hold an offset into the pointer table
         for step, make in zip(self.plan.steps, pending):
             if isinstance(step, HostStep):
                 self.hosts.append((len(records), step))
                 continue
-            for record in make(code, native):
+            for record in make(assembly, native):
                 kind, *words = record
                 if kind == native.LIBRARY:
                     handles.append(words.pop())
@@ -98,32 +98,34 @@ class Program:
                 records.append([kind, *words, *[0] * (native.WORDS - 1 - len(words))])
                 self.names.append(getattr(step, "key", type(step).__name__))
         self._lay_out(records, handles, table, native)
-        self.code = code
+        self.code = assembly.code
 
     def _step(self, step: Step, assembly: Any) -> Any:
         """Ask for the code of a step; what is returned makes its records once the code is loaded."""
         if isinstance(step, KernelStep):
             kernel, homes = merged(step, self.plan)
-            emitted = assembly.kernel(kernel)
-            return lambda code, native: self._kernel_records(emitted, homes, code, native)
+            number = assembly.kernel(kernel)
+            return lambda code, native: self._kernel_records(code.parts(number), homes, code, native)
         if isinstance(step, RoutineStep):
-            name = assembly.routine(step)
+            assembly.routine(step)
             return lambda code, native: [
-                [native.ROUTINE, code.address(name), self._row([self._place(ref) for ref in step.operands])]
+                [native.ROUTINE, code.routine_address(step), self._row([self._place(ref) for ref in step.operands])]
             ]
         if isinstance(step, LibraryStep):
             return lambda code, native: [self._library_record(step, native)]
         return None
 
-    def _kernel_records(self, emitted: Any, homes: list[Value], code: Any, native: Any) -> list[list[int]]:
-        row = [(home, 0) for home in homes]
-        if emitted.scratch:
-            scratch = np.empty(emitted.scratch + 64, np.uint8)
+    def _kernel_records(self, parts: Parts | None, homes: list[Value], code: Assembly, native: Any) -> list[list[int]]:
+        if parts is None:
+            raise RuntimeError("a kernel that cannot be generated")
+        row: list[tuple[Any, int]] = [(home, 0) for home in homes]
+        if parts.scratch:
+            scratch = np.empty(parts.scratch + 64, np.uint8)
             self.kept.append(scratch)
             row.append((None, -(-scratch.ctypes.data // 64) * 64))
         at = self._row(row)
         found = []
-        for phase in emitted.phases:
+        for phase in parts.phases:
             address = code.address(phase.name)
             if phase.parallel:
                 found.append([native.PARALLEL, address, at, phase.extent, phase.grain])

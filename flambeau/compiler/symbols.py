@@ -13,12 +13,16 @@ from typing import Any
 
 
 class Symbol(float):
-    """A float with a place in the graph: `ref` is its 0-d value, `evaluate(call)` its value at a later call."""
+    """A float with a place in the graph: `ref` is its 0-d value, `evaluate(call)` its value at a later call.
 
-    __slots__ = ("recorder", "ref", "evaluate")
+    `moving`: it depends on state that the call itself changes (a step count), not on options only.
+    """
+
+    __slots__ = ("recorder", "ref", "evaluate", "moving")
     recorder: Any
     ref: Any
     evaluate: Any
+    moving: bool
 
     def _binary(self, name: str, function: Any, other: Any, swapped: bool = False) -> Any:
         if not isinstance(other, (int, float)):
