@@ -14,6 +14,7 @@ import pytest
 import flambeau as torch
 from flambeau import hub, nn
 from flambeau.vision import models
+from flambeau.vision.datasets.folder import pil_loader
 
 DATA = pathlib.Path(os.environ.get("FLAMBEAU_TEST_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data"))
 
@@ -281,6 +282,15 @@ def test_swin_takes_images_that_do_not_fit_its_windows():
         assert net(torch.randn(2, 3, 50, 75)).shape == (2, 3)
 
 
+def test_a_small_maxvit_computes_what_torchvisions_does():
+    torch.manual_seed(0)
+    net = models.MaxVit((64, 64), 16, 2, [16, 32], [1, 1], 16, 0.0, num_classes=5).eval()
+    with torch.no_grad():
+        logits = net(torch.randn(1, 3, 64, 64))[0]
+    expected = torch.tensor([-0.002773, -0.00857, -0.014763, -0.00335, -0.008699])
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=2e-6)
+
+
 def test_list_models_takes_patterns():
     assert models.list_models("resnet*") == ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
     assert models.list_models(["resnet1*", "alex*"], exclude="*2") == ["alexnet", "resnet101", "resnet18"]
@@ -327,17 +337,6 @@ def test_truncated_resnet_is_a_feature_extractor():
         assert features(torch.zeros(2, 3, 64, 64)).shape == (2, 512, 1, 1)
 
 
-def photograph(path):
-    """A centre crop of 224, normalised: the input of torchvision's networks."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32) / 255
-    top, left = (round((side - 224) / 2) for side in pixels.shape[:2])
-    pixels = (pixels[top:top + 224, left:left + 224] - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32))
-
-
 @pytest.mark.skipif(not (DATA / "squeezenet1_0.pth").exists(), reason=f"no real weights in {DATA}")
 def test_real_weights_recognise_real_photographs(checkpoints):
     """Top-5 of SqueezeNet on 60 photographs, as torchvision computed it."""
@@ -347,7 +346,8 @@ def test_real_weights_recognise_real_photographs(checkpoints):
         net = models.squeezenet1_0(pretrained=True).eval()
     expected = json.loads((DATA / "imagenet_expected.json").read_text(encoding="utf-8"))["images"]
     with torch.no_grad():
-        batch = torch.stack([photograph(DATA / row["file"]) for row in expected])
+        prepare = models.SqueezeNet1_0_Weights.DEFAULT.transforms()
+        batch = torch.stack([prepare(pil_loader(DATA / row["file"])) for row in expected])
         top = net(batch).softmax(1).topk(5)
     assert len(expected) == 60
     assert top.indices.tolist() == [row["top5_index"] for row in expected]

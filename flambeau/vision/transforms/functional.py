@@ -223,6 +223,9 @@ def normalize(tensor, mean, std, inplace: bool = False):
         raise ValueError(
             f"Expected tensor to be a tensor image of size (..., C, H, W). Got tensor.size() = {tensor.size()}"
         )
+    quick = None if inplace else _normalized(tensor, mean, std)
+    if quick is not None:
+        return quick
     dtype = tensor.dtype
     mean = torch.as_tensor(mean, dtype=dtype, device=tensor.device)
     std = torch.as_tensor(std, dtype=dtype, device=tensor.device)
@@ -232,6 +235,20 @@ def normalize(tensor, mean, std, inplace: bool = False):
     std = std.view(-1, 1, 1) if std.ndim == 1 else std
     tensor = tensor.sub_(mean) if inplace else tensor.sub(mean)
     return tensor.div_(std)
+
+
+def _normalized(tensor, mean, std):
+    """`normalize` straight on the array, in two passes; None where that is not possible."""
+    if tensor.requires_grad or tensor.is_meta or tensor.dtype not in _tensor.FLOATING:
+        return None
+    values = tensor.numpy()
+    sizes = {1, values.shape[-3]}
+    shift, scale = (np.asarray(number, values.dtype) for number in (mean, std))
+    if shift.ndim > 1 or scale.ndim > 1 or not {shift.size, scale.size} <= sizes or not scale.all():
+        return None
+    result = np.subtract(values, shift.reshape(-1, 1, 1))
+    np.divide(result, scale.reshape(-1, 1, 1), out=result)
+    return torch.from_numpy(result)
 
 
 # Geometry
