@@ -3,9 +3,9 @@
 Shows: cutting a network with `children()`, features in batches under `no_grad`, cosine similarity, nearest
     neighbours.
 Data: the bundled handwritten digits, enlarged; 1,442 with labels to look among, 355 to look for.
-Run: python examples/features.py [--weights FILE] [--size 32] [--limit 1442] [--out runs/features] Without
-    `--weights` (a state dict of ResNet-18) the network is as it was born: even random filters keep apart what looks
-    different.
+Run: python examples/features.py [--weights FILE] [--size 32] [--limit 1442] [--out runs/features]
+Weights: without `--weights` (a state dict of ResNet-18) the network is as it was born: even random filters keep
+    apart what looks different.
 Expect: over 90 % of the held-out digits have a nearest neighbour of their own class; neighbours.png shows ten of
     them.
 """

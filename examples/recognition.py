@@ -1,10 +1,10 @@
 """What is in the picture? A network trained on ImageNet gives its five best guesses, which are written on it.
 
-Shows: loading weights, the preprocessing that belongs to them, softmax and top-k, text on a picture.
+Shows: loading weights, the preprocessing and the names of classes that belong to them, softmax and top-k, text on a
+    picture.
 Data: any pictures; without one, the photograph of Grace Hopper that comes with matplotlib.
-Run: python examples/recognition.py [PICTURE ...] [--weights FILE] [--classes FILE] [--out runs/recognition] Without
-    `--weights` SqueezeNet's are downloaded. `--classes` is a file with the names of the 1,000 classes, a line each;
-    without it, numbers are printed (457 is a bow tie).
+Run: python examples/recognition.py [PICTURE ...] [--weights FILE] [--out runs/recognition]
+Weights: without `--weights`, a state dict of SqueezeNet 1.0, the published one is downloaded.
 Expect: what Grace Hopper wears (she herself is not among the classes), and recognition.png.
 """
 
@@ -20,16 +20,11 @@ from flambeau.vision import models, transforms
 
 plt.switch_backend("agg")
 
-PREPARE = transforms.Compose([
-    transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
-    transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-])  # fmt: skip
-
 
 @torch.no_grad()
-def recognise(model, image, k=5):
+def recognise(model, prepare, image, k=5):
     """The k best classes of a PIL image, as pairs of class and probability."""
-    logits = model(PREPARE(image).unsqueeze(0))
+    logits = model(prepare(image).unsqueeze(0))
     probabilities, classes = torch.nn.functional.softmax(logits[0], dim=0).topk(k)
     return list(zip(classes.tolist(), probabilities.tolist()))
 
@@ -52,22 +47,20 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="*", type=Path)
     parser.add_argument("--weights", type=Path, help="a file with SqueezeNet 1.0's state dict")
-    parser.add_argument("--classes", type=Path, help="a file with the names of the classes")
     parser.add_argument("--out", type=Path, default=Path("runs/recognition"))
     args = parser.parse_args(argv)
 
-    model = models.squeezenet1_0(weights="DEFAULT" if args.weights is None else None).eval()
+    published = models.SqueezeNet1_0_Weights.IMAGENET1K_V1
+    prepare, names = published.transforms(), published.meta["categories"]
+    model = models.squeezenet1_0(weights=published if args.weights is None else None).eval()
     if args.weights is not None:
         model.load_state_dict(torch.load(args.weights))
-    names = [f"class {label}" for label in range(1000)]
-    if args.classes is not None:
-        names = args.classes.read_text(encoding="utf-8").splitlines()
 
     paths = args.pictures or [get_sample_data("grace_hopper.jpg", asfileobj=False)]
     images = [Image.open(path).convert("RGB") for path in paths]
     results, captions = [], []
     for path, image in zip(paths, images):
-        results.append(recognise(model, image))
+        results.append(recognise(model, prepare, image))
         captions.append("\n".join(f"{probability:4.0%} {names[label]}" for label, probability in results[-1]))
         print(f"{path}\n" + "\n".join(f"  {probability:.4f} {names[label]}" for label, probability in results[-1]))
 

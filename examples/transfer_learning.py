@@ -5,8 +5,8 @@ Shows: a pretrained SqueezeNet or ResNet-18 cut into body, last block and head; 
 Data: with `--data` a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, such as the ants and bees of the PyTorch
     tutorials; without, shapes that shapes.py draws.
 Run: python examples/transfer_learning.py [--data FOLDER] [--weights FILE|none] [--network squeezenet1_0|resnet18]
-    [--size 224] [--epochs 10] [--finetune-epochs 5] [--out runs/transfer_learning] Without `--weights` they are
-    downloaded; `none` leaves the network as it was born.
+    [--size 224] [--epochs 10] [--finetune-epochs 5] [--out runs/transfer_learning]
+Weights: without `--weights` they are downloaded; `none` leaves the network as it was born.
 Expect: 90 to 95 % of the ants and bees right (54 % for always saying bees), and result.png with the accuracy after
     each epoch and the features of the pictures before and after, in two dimensions.
 """
@@ -40,12 +40,6 @@ def cut(network, num_classes):
     return nn.Sequential(OrderedDict(body=body, block=block, head=head))
 
 
-def freeze(module, frozen=True):
-    """Parameters without gradients, and batch normalisation that keeps its statistics."""
-    module.requires_grad_(not frozen)
-    module.train(not frozen)
-
-
 @torch.no_grad()
 def body_outputs(model, folder, size):
     """What the frozen body makes of every picture in the folder, and the labels."""
@@ -74,7 +68,7 @@ def train_epoch(model, loader, optimizer):
 @torch.no_grad()
 def evaluate(model, inputs, labels):
     """The accuracy, and the 512 features of every picture."""
-    model.eval()
+    model.head.eval()
     features = torch.cat([model.head[:3](model.block(batch)) for batch in inputs.split(32)])
     return (model.head[3](features).argmax(1) == labels).float().mean().item(), features
 
@@ -122,8 +116,9 @@ def main(argv=None):
         network.load_state_dict(torch.load(args.weights))
     classes = ImageFolder(root / "train").classes
     model = cut(network, len(classes))
-    freeze(model.body)
-    freeze(model.block)
+    model.body.requires_grad_(False)
+    model.block.requires_grad_(False)
+    model.eval()  # batch normalisation in body and block keeps the statistics of ImageNet
     inputs, labels = body_outputs(model, root / "train", args.size)
     test_inputs, test_labels = body_outputs(model, root / "val", args.size)
     print(f"{len(labels)} pictures to learn from, {len(test_labels)} held out; classes {', '.join(classes)}")
@@ -133,7 +128,7 @@ def main(argv=None):
     optimizer = torch.optim.SGD(model.head.parameters(), lr=1e-2, momentum=0.9)
     for epoch in range(1, args.epochs + args.finetune_epochs + 1):
         if epoch == args.epochs + 1:
-            freeze(model.block, frozen=False)
+            model.block.requires_grad_(True)
             # The block knows a lot already: it gets a hundredth of the head's step.
             optimizer.add_param_group({"params": model.block.parameters(), "lr": 1e-4})
         losses.append(train_epoch(model, loader, optimizer))
