@@ -18,12 +18,12 @@ class Layer:
 
     name: str               # Conv2d-1
     depth: int              # 1 for the network's children
-    leaf: bool
+    leaf: bool              # nothing in it was called
     output_shape: list[Any]
     outputs: int            # numbers given out
     parameters: int         # of the module itself and what is in it; 0 at a second call
     trainable: int
-    multiply_adds: int      # of convolutions and linear layers; 0 for other leaves
+    multiply_adds: int      # of convolutions, linear and recurrent layers and attention; 0 for other leaves
 
 
 @dataclass
@@ -65,23 +65,35 @@ class ModelSummary:
 
 def summary(
     model: nn.Module,
-    input_size: Sequence[int] | Sequence[Sequence[int]],
+    input_size: Sequence[int] | Sequence[Sequence[int]] | None = None,
     batch_size: int = -1,
     device: Any = "cpu",
     *,
+    input_data: Any = None,
+    dtypes: Sequence[Any] | None = None,
     depth: int | None = None,
     verbose: bool = True,
 ) -> ModelSummary:
-    """Run random numbers through a network and print a table of its layers.
+    """Run an input through a network and print a table of its layers.
 
     Args:
         input_size: the input's shape without the batch, `(3, 224, 224)`, or one shape for each input.
         batch_size: shown as the first dimension, and counted in memory and multiply-adds; -1 leaves it open.
+        input_data: a tensor, or a list or tuple of all inputs, instead of `input_size`; its batch is shown and counted.
+        dtypes: the dtype of each input, float32 unless given. Integers are zeros, as indices into an embedding.
         depth: also show the modules that contain others, down to this level; None shows every leaf and no container.
         verbose: print the table (it is returned either way).
+
+    ValueError unless exactly one of `input_size` and `input_data` is given.
     """
-    shapes: Any = [input_size] if isinstance(input_size[0], int) else input_size
-    inputs = [torch.rand(1, *shape, device=device) for shape in shapes]
+    if (input_size is None) == (input_data is None):
+        raise ValueError("summary: give either input_size, the input's shape without the batch, or input_data")
+    if input_data is None:
+        inputs = _made_up(input_size, dtypes, device)
+        scale, batch = abs(batch_size), batch_size
+    else:
+        inputs = [input_data] if isinstance(input_data, Tensor) else list(input_data)
+        scale, batch = 1, None
     training = {module: module.training for module in model.modules()}
     model.eval()    # so that looking at a network changes no batch statistics
     try:
@@ -89,9 +101,9 @@ def summary(
     finally:
         for module, mode in training.items():
             module.training = mode
-    scale = abs(batch_size)
-    for layer in layers:
-        _rescale(layer, scale, batch_size)
+    if batch is not None:
+        for layer in layers:
+            _rescale(layer, scale, batch)
     leaves = [layer for layer in layers if layer.leaf]
     shown = leaves if depth is None else [layer for layer in layers if layer.depth <= depth]
     parameters = list(model.parameters())
@@ -100,7 +112,7 @@ def summary(
         total_params=sum(p.numel() for p in parameters),
         trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
         total_mult_adds=sum(layer.multiply_adds for layer in leaves),
-        input_bytes=sum(x.numel() * x.element_size() for x in inputs) * scale,
+        input_bytes=sum(x.numel() * x.element_size() for x in _tensors(inputs)) * scale,
         output_bytes=sum(layer.outputs for layer in leaves) * 4,
         param_bytes=sum(p.numel() * p.element_size() for p in parameters),
     )
@@ -109,8 +121,21 @@ def summary(
     return found
 
 
+def _made_up(input_size: Any, dtypes: Sequence[Any] | None, device: Any) -> list[Tensor]:
+    """An example for each shape: random numbers, or zeros of an integer type."""
+    shapes = [input_size] if not input_size or isinstance(input_size[0], int) else list(input_size)
+    dtypes = [torch.float32] * len(shapes) if dtypes is None else list(dtypes)
+    if len(dtypes) != len(shapes):
+        raise ValueError(f"summary: {len(shapes)} shapes in input_size, but {len(dtypes)} dtypes")
+    return [
+        torch.rand(1, *shape, device=device).to(dtype) if dtype.is_floating_point
+        else torch.zeros(1, *shape, dtype=dtype, device=device)
+        for shape, dtype in zip(shapes, dtypes)
+    ]
+
+
 def _observe(model: nn.Module, inputs: list[Tensor]) -> list[Layer]:
-    """The calls of all modules but the network itself, outer ones before their parts, for a batch of one."""
+    """The calls of all modules but the network itself, outer ones before their parts."""
     layers: list[Layer] = []
     seen: set[int] = set()
     depths = {module: name.count(".") + 1 for name, module in model.named_modules() if name}
@@ -122,10 +147,12 @@ def _observe(model: nn.Module, inputs: list[Tensor]) -> list[Layer]:
         seen.add(id(module))
         layers.append(
             Layer(
-                f"{type(module).__name__}-{len(layers) + 1}", depths[module], not any(True for _ in module.children()),
+                f"{type(module).__name__}-{len(layers) + 1}", depths[module], True,
                 [], 0, sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad), 0,
             )
         )
+        for outer in open_calls:
+            outer.leaf = False
         open_calls.append(layers[-1])
 
     def end(module: nn.Module, args: Any, output: Any) -> None:
@@ -134,7 +161,7 @@ def _observe(model: nn.Module, inputs: list[Tensor]) -> list[Layer]:
         shapes = [list(t.shape) for t in tensors]
         layer.output_shape = shapes[0] if len(shapes) == 1 else shapes
         layer.outputs = sum(t.numel() for t in tensors)
-        layer.multiply_adds = _multiply_adds(module, tensors)
+        layer.multiply_adds = _multiply_adds(module, _tensors(args), tensors)
 
     open_calls: list[Layer] = []
     handles = []
@@ -157,14 +184,34 @@ def _tensors(output: Any) -> list[Tensor]:
     return [t for value in values for t in _tensors(value)]
 
 
-def _multiply_adds(module: nn.Module, outputs: list[Tensor]) -> int:
-    """Multiplications of a convolution (each weight once an output pixel) or linear layer (once a row)."""
-    weight = getattr(module, "weight", None)
-    if not outputs or not isinstance(weight, Tensor):
+def _multiply_adds(module: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> int:
+    """Multiplications of one call; biases, normalisation and activations do not count.
+
+    Of a convolution each weight counts once an output pixel (transposed: once an input pixel), of a linear layer once a
+    row, of a recurrent layer once a step. Attention: its four projections, and a row for each pair of query and key,
+    twice.
+    """
+    if not inputs or not outputs:
         return 0
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
-        return outputs[0].numel() * weight[0].numel()
+        return outputs[0].numel() * module.weight[0].numel()
+    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        return inputs[0].numel() * module.weight[0].numel()
+    weights = sum(p.numel() for name, p in module.named_parameters() if "weight" in name)
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return weights * (inputs[0].numel() // inputs[0].shape[-1])
+    if isinstance(module, nn.MultiheadAttention):
+        return _attention(module, inputs)
     return 0
+
+
+def _attention(module: Any, inputs: list[Tensor]) -> int:
+    query, key, value = inputs[:3]
+    rows = [x.numel() // x.shape[-1] for x in (query, key, value)]
+    width = module.embed_dim
+    projections = rows[0] * width * 2 * width + rows[1] * width * module.kdim + rows[2] * width * module.vdim
+    batch = 1 if query.ndim == 2 else query.shape[0 if module.batch_first else 1]
+    return projections + 2 * rows[0] * (rows[1] // batch) * width
 
 
 def _rescale(layer: Layer, scale: int, batch: int) -> None:

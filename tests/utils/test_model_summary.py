@@ -1,5 +1,7 @@
 """flambeau.utils.summary against numbers worked out by hand and published ones."""
 
+import pytest
+
 import flambeau as torch
 from flambeau import nn
 from flambeau.utils import summary
@@ -68,8 +70,64 @@ def test_several_inputs_several_outputs_and_shared_layers():
     assert found.layers[2].output_shape[0] == [-1, 4, 5] and len(found.layers[2].output_shape) == 3
 
 
-def test_published_multiply_adds():
-    with torch.no_grad():
-        found = summary(torch.vision.models.resnet18(), (3, 224, 224), verbose=False)
-    assert found.total_params == 11_689_512
-    assert found.total_mult_adds == 1_814_073_344  # torchvision documents 1.814 GFLOPS
+def test_multiply_adds_of_other_layers():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(9, 6)
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+            self.gru = nn.GRU(6, 5, 2, bidirectional=True, batch_first=True)
+            self.up = nn.ConvTranspose1d(10, 4, 3, stride=2, groups=2)
+
+        def forward(self, text):
+            x = self.words(text)
+            x, _ = self.attention(x, x, x)
+            return self.up(self.gru(x)[0].transpose(1, 2))
+
+    found = summary(Net(), (7,), 3, dtypes=[torch.int64], verbose=False)
+    assert [row.name for row in found.layers] == ["Embedding-1", "MultiheadAttention-2", "GRU-3", "ConvTranspose1d-4"]
+    gates = 3 * 5 * (6 + 5) * 2 + 3 * 5 * (10 + 5) * 2
+    wanted = [0, 7 * 4 * 36 + 2 * 7 * 7 * 6, 7 * gates, 7 * 10 * 2 * 3]
+    assert [row.multiply_adds for row in found.layers] == [3 * count for count in wanted]
+    assert found.layers[1].parameters == 4 * 36 + 4 * 6 and found.layers[3].output_shape == [3, 4, 15]
+    assert found.input_bytes == 3 * 7 * 8
+
+
+def test_data_instead_of_shapes():
+    found = summary(digits(), input_data=torch.rand(2, 1, 28, 28), verbose=False)
+    by_shape = summary(digits(), (1, 28, 28), 2, verbose=False)
+    assert str(found) == str(by_shape) and found.layers[0].output_shape == [2, 10, 24, 24]
+
+
+def test_what_summary_refuses():
+    net = nn.Linear(3, 4)
+    with pytest.raises(ValueError, match="either input_size"):
+        summary(net)
+    with pytest.raises(ValueError, match="1 shapes in input_size, but 2 dtypes"):
+        summary(net, (3,), dtypes=[torch.float32, torch.float64])
+
+
+def test_torchsummary_counts_the_same():
+    """torchsummary's figures for VGG-like layers: rows, sizes in MB, as its own table prints them."""
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    printed = str(summary(net, (3, 224, 224), verbose=False))
+    assert ["Conv2d-1", "[-1,", "64,", "224,", "224]", "1,792", "86,704,128"] in map(str.split, printed.splitlines())
+    assert "Input size (MB): 0.57" in printed and "Forward/backward pass size (MB): 55.12" in printed
+    assert "Params size (MB): 0.01" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds"),
+    [
+        ("resnet18", 11_689_512, 1_814_073_344),        # torchvision documents 1.814 GFLOPS
+        ("vgg16", 138_357_544, 15_470_264_320),         # 15.470
+        ("mobilenet_v2", 3_504_872, 300_774_272),       # 0.301
+        ("squeezenet1_1", 1_235_496, 349_151_936),      # 0.349
+    ],
+)
+def test_published_multiply_adds(name, parameters, multiply_adds):
+    """Figures of torchvision's documentation; a network without weights of its own is enough to count."""
+    with torch.device("meta"):
+        network = getattr(torch.vision.models, name)()
+    found = summary(network, (3, 224, 224), device="meta", verbose=False)
+    assert (found.total_params, found.total_mult_adds) == (parameters, multiply_adds)
