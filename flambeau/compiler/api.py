@@ -11,6 +11,7 @@ from typing import Any
 from flambeau.compiler import environment
 from flambeau.compiler.capture import Recorder, Unrecordable, element_strides
 from flambeau.compiler.entry import Entry, Guards
+from flambeau.compiler.quick import MISS, quick
 from flambeau.compiler.structure import split
 from flambeau.core import dtype as dtypes
 from flambeau.core import recording
@@ -18,6 +19,7 @@ from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 
 RECAPTURES = 8  # records of one function for one signature, before it stays eager (torch: cache_size_limit)
+SHORT = 4  # short ways that are tried one after the other
 ATTEMPTS = 3  # calls that may fail to be captured because they make state (an optimizer's first step)
 
 
@@ -40,10 +42,19 @@ class Compiled:
         self.failures: dict[Any, int] = {}
         self.eager: dict[Any, str] = {}  # signatures that stay eager, and why
         self.captures = 0
+        self.short: list[Callable[..., Any]] = []  # see quick.py; the one used last comes first
         if not hasattr(function, "_parameters"):
             functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs:
+            for short in self.short:
+                try:
+                    found = short(*args)
+                except TypeError:  # another number of arguments
+                    continue
+                if found is not MISS:
+                    return found
         if recording.recorder is not None or DISABLED:
             return self.function(*args, **kwargs)  # inside another capture: part of it
         tensors: list[Tensor] = []
@@ -57,10 +68,21 @@ class Compiled:
         if found is not None:
             for entry in found:
                 if entry.guards.hold(tensors):
+                    if not kwargs and not entry.shortened and all(type(a) in _TENSORS for a in args):
+                        self._shorten(entry, tensors, args, key)
                     return entry.call(tensors)
         elif key in self.eager:
             return self.function(*args, **kwargs)
         return self._capture(key, tensors, args, kwargs)
+
+    def _shorten(self, entry: Entry, tensors: list[Tensor], args: Any, key: Any) -> None:
+        """Write the short way into an entry."""
+        entry.shortened = True
+        if len(args) == len(tensors):
+            short = quick(entry, tensors, key[2:])
+            if short is not None:
+                self.short.insert(0, short)
+                del self.short[SHORT:]
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
@@ -87,6 +109,7 @@ class Compiled:
             self._failed(key, recorder.failed)
             return result
         build(made)
+        made.recorder = None  # and with it the arguments of this call
         self.entries.setdefault(key, []).insert(0, made)
         return result
 
@@ -115,4 +138,5 @@ class Compiled:
         )
 
 
+_TENSORS = (Tensor,)
 DISABLED = os.environ.get("FLAMBEAU_COMPILE", "1") == "0"

@@ -67,6 +67,10 @@ class Guards:
         for evaluate, expected, _ in self.numbers:
             if evaluate(None) != expected:
                 return False
+        return self.reads_hold(tensors)
+
+    def reads_hold(self, tensors: list[Tensor]) -> bool:
+        """Whether the values that Python read are the same."""
         return all(
             np.array_equal((tensors[s.what] if s.kind == "argument" else s.what)._array, values) for s, values in self.reads
         )
@@ -94,12 +98,14 @@ class Entry:
     def __init__(self, recorder: Recorder, guards: Guards, result: Any):
         self.graph = recorder.graph
         self.guards = guards
-        self.recorder = recorder
+        self.recorder: Any = recorder
+        self.shortened = False  # whether a short way was looked for (quick.py)
         self.template: Any = None
         self.sources = [value.source for value in self.graph.inputs]
         self.grads: list[tuple[Tensor, int | None]] = []
         self.backward: Backward | None = None
-        self.execute: Executor | None = None
+        self.execute: Any = None
+        self.option_arrays: list[tuple[Source, np.ndarray]] = []  # see quick.py
         self._describe(result)
         for block in recorder.externals:
             if block.value is not block.entry:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flambeau.compiler.graph import Graph, Ref, Value
 from flambeau.compiler.kernel import Gather, Instruction, Kernel, Load, Store
+from flambeau.compiler.lower.canonical import canonical
 from flambeau.compiler.lower.moves import copy_step
 from flambeau.compiler.steps import HostStep, KernelStep, Step
 
@@ -194,7 +195,10 @@ class Arena:
 
 
 def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[Value]]:
-    """The kernel with one slot for each memory (values that share it are one buffer), and the homes of its slots."""
+    """The kernel, in canonical form, with one slot for each memory, and the homes of its slots.
+
+    Values that share memory are one buffer.
+    """
     homes: list[Value] = []
     number: dict[int, int] = {}
     for slot, value in enumerate(step.buffers):
@@ -202,9 +206,8 @@ def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[Value]]:
         if home not in homes:
             homes.append(home)
         number[slot] = homes.index(home)
-    if len(homes) == len(step.buffers):
-        return step.kernel, homes
     body: list[Instruction] = [
         replace(i, slot=number[i.slot]) if isinstance(i, (Load, Gather, Store)) else i for i in step.kernel.body
     ]
-    return Kernel(step.kernel.shape, step.kernel.inner, tuple(body), len(homes)), homes
+    kernel, order = canonical(Kernel(step.kernel.shape, step.kernel.inner, tuple(body), len(homes)))
+    return kernel, [homes[slot] for slot in order]

@@ -205,6 +205,9 @@ class Program:
             h[native.SET_HANDLE] = ctypes.cast(dll.dnnl_memory_set_data_handle, ctypes.c_void_p).value
         h[native.RELEASE] = sum(v.size for node in self.graph.nodes for v in node.outputs if v is not None) > LONG
         self.native = native.runner(self.header)
+        # Without library calls and in one go nothing can fail, and Python's own lock is lock enough.
+        alone = not handles and not h[native.RELEASE]
+        self.run: Callable[..., None] = self.native if alone else self._run_locked
         self.FIRST, self.LAST, self.STATUS = native.FIRST, native.LAST, native.STATUS
 
     # ---- running -----------------------------------------------------------------------------------
@@ -212,22 +215,33 @@ class Program:
     def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Run on the memory of the inputs; returns new arrays for the outputs."""
         made = [interpreter.empty_value(value) for value in self.outputs]
-        with self.lock:
-            if threads.stale():
-                threads.apply()
-            if self.hosts:
+        if self.hosts:
+            with self.lock:
                 self._run_with_hosts(arrays, made)
-            else:
-                self.native(*arrays, *made)
-            if self.header[self.STATUS]:
-                status, self.header[self.STATUS] = int(self.header[self.STATUS]), 0
-                raise RuntimeError(f"a library call of a compiled program failed with status {status}")
+        else:
+            self.run(*arrays, *made)
         if len(made) == len(self.graph.outputs):
             return made
         return [made[self.outputs.index(ref.value)] for ref in self.graph.outputs]
 
+    def _run_locked(self, *arrays: np.ndarray) -> None:
+        """Run a program that lets other threads of Python run meanwhile, or that calls libraries."""
+        with self.lock:
+            if threads.stale():
+                threads.apply()
+            self.native(*arrays)
+            self._check()
+
+    def _check(self) -> None:
+        status = int(self.header[self.STATUS])
+        if status:
+            self.header[self.STATUS] = 0
+            raise RuntimeError(f"a library call of a compiled program failed with status {status}")
+
     def _run_with_hosts(self, arrays: list[np.ndarray], made: list[np.ndarray]) -> None:
         known = dict(zip(self.dynamic, [*arrays, *made]))
+        if threads.stale():
+            threads.apply()
         at = 0
         for number, step in self.hosts:
             self._run_native(at, number, arrays, made)
@@ -239,6 +253,7 @@ class Program:
         if first < last:
             self.header[self.FIRST], self.header[self.LAST] = first, last
             self.native(*arrays, *made)
+            self._check()
 
     def array(self, value: Value, known: dict[Value, np.ndarray]) -> np.ndarray:
         """The memory of a value as an array of its shape."""

@@ -17,16 +17,22 @@ from flambeau.ops.comparison import ge, le, logical_and, logical_not
 from flambeau.ops.pointwise import where, zero_of
 
 
+def is_default(factor: Any) -> bool:
+    """Whether a factor is the 1 of the signature. The value of others is not looked at: while a step is recorded it may
+    stand for a number that changes from call to call."""
+    return type(factor) is int and factor == 1
+
+
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha * other, with broadcasting and type promotion."""
-    if alpha != 1 or alpha is True:
+    if not is_default(alpha):
         other = _scaled(input, other, alpha)
     return pointwise.add(input, other)
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other, with broadcasting and type promotion."""
-    if alpha != 1 or alpha is True:
+    if not is_default(alpha):
         if isinstance(other, Tensor) and other.dtype is dtypes.bool:
             return pointwise.sub(0, other)  # raises: bools are not subtracted, whatever scales them
         other = _scaled(input, other, alpha)
@@ -256,7 +262,7 @@ def _cname(t: Tensor) -> str:
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     product = pointwise.mul(tensor1, tensor2)
-    return pointwise.add(input, product if value == 1 else pointwise.mul(product, value))
+    return pointwise.add(input, product if is_default(value) else pointwise.mul(product, value))
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
@@ -270,7 +276,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
             "tensor2)).to(input.dtype) for integer inputs and as (input + value * tensor1 / tensor2) for float inputs."
         )
     quotient = pointwise.div(tensor1, tensor2)
-    return pointwise.add(input, quotient if value == 1 else pointwise.mul(quotient, value))
+    return pointwise.add(input, quotient if is_default(value) else pointwise.mul(quotient, value))
 
 
 # ---- in place ----------------------------------------------------------------------------------------
@@ -281,7 +287,7 @@ _sub_inplace = inplace_of(pointwise.sub)
 
 def add_(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """self += alpha * other, in place."""
-    if alpha != 1:
+    if not is_default(alpha):
         if _add_multiple(self, other, alpha):
             return self
         other = _scaled(self, other, alpha)
@@ -290,7 +296,7 @@ def add_(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
 
 def sub_(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """self -= alpha * other, in place."""
-    if alpha != 1:
+    if not is_default(alpha):
         if type(alpha) is float and _add_multiple(self, other, -alpha):
             return self
         other = _scaled(self, other, alpha)
