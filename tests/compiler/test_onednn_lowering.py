@@ -122,6 +122,7 @@ MATRICES = [
     (numbers(1, 40, 32), numbers(6, 32, 24)),
     (np.broadcast_to(numbers(40, 32), (6, 40, 32)), numbers(6, 32, 24)),
     (numbers(2, 1, 20, 30), numbers(3, 30, 20)),
+    (np.broadcast_to(numbers(9, 17), (4, 9, 17)), np.broadcast_to(numbers(17, 16), (4, 17, 16))),
     (numbers(80, 60)[::2, ::2], numbers(60, 90)[::2]),
     (numbers(1, 512), numbers(512, 300)),
     (numbers(300, 512), numbers(512, 1)),

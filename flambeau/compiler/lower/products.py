@@ -58,6 +58,8 @@ def product(node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Re
     if "post" not in node.attrs and is_small(x, y, out):
         return [loop(x, y, bias, out)]
     plan = Plan(low)
+    if any(n > 1 and a == b == 0 for n, a, b in zip(out.shape[:-2], x.strides, y.strides)):
+        x = plan.copied(x)  # every axis of the result must be one of an operand's
     x, y, others = readable(plan, x), readable(plan, y), [plan.dense(widened(other, rank)) for other in others]
     if not loaded().has_avx512:
         x, y = apart(plan, x, contracted=-1), apart(plan, y, contracted=-2)
