@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_SWITCHES = ("cudnn", "mkl", "mkldnn", "mps", "openmp")  # PyTorch's `torch.backends.*`, imported when first used
+_SWITCHES = ("cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp")  # PyTorch's `torch.backends.*`, loaded when used
 
 
 def __getattr__(name: str) -> Any:
