@@ -229,19 +229,12 @@ pow.vjp(x=_pow_vjp_base, y=_pow_vjp_exponent)
 
 @pow.scalar
 def _pow_scalar(m: Any, x: Any, y: Any) -> Any:
-    """Small constant exponents are products and roots; integers may have negative ones, as in the kernel."""
+    """Integers may have negative exponents, as in the kernel."""
     exponent = m.known(y)
-    if x.dtype.kind in "iu":
-        power = x ** (y if exponent is None or exponent < 0 else exponent)
-        if x.dtype.kind == "u" or (exponent is not None and exponent >= 0):
-            return power
-        inverse = m.where(x == 1, 1, m.where(x == -1, m.where((y & 1) == 0, 1, x), 0))
-        return m.where(y < 0, inverse, power)
-    simple = {
-        0: lambda: m.number(1, x), 1: lambda: x, 2: lambda: x * x, 3: lambda: x * x * x, 4: lambda: (x * x) * (x * x),
-        0.5: lambda: m.sqrt(x), -0.5: lambda: m.rsqrt(x), -1: lambda: 1 / x, -2: lambda: 1 / (x * x),
-    }.get(exponent)  # fmt: skip
-    return m.pow(x, y) if simple is None else simple()
+    if x.dtype.kind != "i" or (exponent is not None and exponent >= 0):
+        return x**y
+    inverse = m.where(x == 1, 1, m.where(x == -1, m.where((y & 1) == 0, 1, x), 0))
+    return m.where(y < 0, inverse, x**y)
 
 
 @primitive("abs", elementwise=True)

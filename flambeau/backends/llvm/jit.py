@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -19,8 +20,10 @@ import numpy as np
 
 from flambeau.backends.llvm import symbols as known
 
-# What follows the call costs little and LLVM's state is shared: one compilation at a time.
+# LLVM's state is shared: one compilation at a time. A fork waits for its end, or the child could never compile.
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 # Processors on which 512-bit vectors are no slower per element than 256-bit ones (no lowered clock, or a full unit).
 _FAST_512 = ("znver4", "znver5", "icelake", "sapphirerapids", "emeraldrapids", "graniterapids")
@@ -83,21 +86,23 @@ def compile_module(module: Any, level: int = 1) -> bytes:
     """
     text = str(module)
     with _lock:
-        machine = _machine(2 if level else 0)
-        parsed = llvm.parse_assembly(text, llvm.create_context())
-        parsed.verify()
-        _optimise(parsed, machine, level)
-        return bytes(machine.emit_object(parsed))
+        return bytes(_generate(text, level, "emit_object"))
 
 
 def assembly(module: Any, level: int = 1) -> str:
     """The assembly text of a module, for reading."""
+    text = str(module)
     with _lock:
-        machine = _machine(2 if level else 0)
-        parsed = llvm.parse_assembly(str(module), llvm.create_context())
-        parsed.verify()
-        _optimise(parsed, machine, level)
-        return str(machine.emit_assembly(parsed))
+        return str(_generate(text, level, "emit_assembly"))
+
+
+def _generate(text: str, level: int, emit: str) -> Any:
+    """A function of its own, so that LLVM's objects die inside the lock: llvmlite takes a lock to free them."""
+    machine = _machine(2 if level else 0)
+    parsed = llvm.parse_assembly(text, llvm.create_context())
+    parsed.verify()
+    _optimise(parsed, machine, level)
+    return getattr(machine, emit)(parsed)
 
 
 def _optimise(parsed: Any, machine: Any, level: int) -> None:

@@ -343,6 +343,8 @@ def apply_rule(m: Maths, op: Any, *operands: Scalar, **attrs: Any) -> Any:
 def _together(operands: Any) -> list[Scalar]:
     """Python numbers and bools as the dtype of the other Scalars, all as wide as the widest."""
     scalars = [x for x in operands if isinstance(x, Scalar)]
+    if not scalars:
+        raise TypeError(f"no Scalar among {operands}: make one with m.number or m.constant")
     lanes = max(x.lanes for x in scalars)
     dtypes = {x.dtype for x in scalars}
     if len(dtypes) > 1:
@@ -445,12 +447,25 @@ def _divided(x: Any, y: Any, which: int) -> Scalar:
 
 
 def _power(x: Any, y: Any) -> Scalar:
-    if not isinstance(y, Scalar) and y == int(y) and 0 <= y <= 64 and not reg.is_float(x.dtype):
-        return _small_power(x, int(y))
     x, y = _pair(x, y)
-    if reg.is_float(x.dtype):
-        return Maths(x.builder).pow(x, y)
-    return integer_power(Maths(x.builder), x, y)
+    m = Maths(x.builder)
+    exponent = m.known(y)
+    if not reg.is_float(x.dtype):
+        return _small_power(x, exponent) if exponent in range(65) else integer_power(m, x, y)
+    if reg.is_narrow(x.dtype):
+        return _in_float32(_power, x, y)
+    simple: Callable[[], Scalar] | None = {
+        0: lambda: m.number(1, x),
+        1: lambda: x,
+        2: lambda: x * x,
+        3: lambda: x * x * x,
+        4: lambda: (x * x) * (x * x),
+        0.5: lambda: m.sqrt(x),
+        -0.5: lambda: m.rsqrt(x),
+        -1: lambda: 1 / x,
+        -2: lambda: 1 / (x * x),
+    }.get(exponent)
+    return simple() if simple is not None else m.pow(x, y)
 
 
 def _small_power(x: Scalar, exponent: int) -> Scalar:

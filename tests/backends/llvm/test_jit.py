@@ -1,6 +1,8 @@
 """Compiling and loading: errors, life of the code, symbols, threads."""
 
 import ctypes
+import os
+import signal
 import threading
 import weakref
 
@@ -89,6 +91,30 @@ def test_compiles_on_several_threads():
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_during_a_compilation_can_compile():
+    stop = threading.Event()
+
+    def keep_compiling():
+        while not stop.is_set():
+            jit.compile_module(SQUARE)
+
+    worker = threading.Thread(target=keep_compiling)
+    worker.start()
+    try:
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)  # a child that waits for a lock forever would outlive the test
+                code = jit.compile_and_load(SQUARE, ["square"])
+                os._exit(0 if function(code, "square")(5) == 25 else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        worker.join()
 
 
 def test_the_host():

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -71,6 +72,7 @@ def test_a_forked_child_computes_alone():
     run(data.ctypes.data, 1000)  # the parent has its team of threads
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that waits for threads forever would outlive the test
         run(data.ctypes.data, 1000)
         os._exit(0 if (data == 2).all() else 1)
     _, status = os.waitpid(child, 0)

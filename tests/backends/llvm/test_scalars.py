@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flambeau.backends.llvm.scalars import Scalar
-from tests.backends.llvm.native import loop_of
+from tests.backends.llvm.native import loop_of, ulps
 
 INTEGERS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 FLOATS = ["f2", "f4", "f8"]
@@ -127,6 +127,15 @@ def test_bools():
     np.testing.assert_array_equal(scaled, (x & y) * np.float32(2.5))
 
 
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 4, 0.5, -0.5, -1, -2, 2.5])
+def test_constant_powers(exponent):
+    x = np.abs(operands("f4")[0])
+    with np.errstate(all="ignore"):
+        expected = x.astype(np.float64) ** exponent
+        found = loop_of(lambda m, a: a**exponent, ["f4"], 8)(x)
+    assert ulps(found, expected).max() < 1.6
+
+
 def test_where_and_lanes():
     x = np.arange(-8, 8, dtype=np.float32)
     run = loop_of(lambda m, a: m.where(a > 0, a, m.constant(2, "f4")) + m.constant(0.5, "f4"), ["f4"], 8)
@@ -152,6 +161,7 @@ def test_constants_are_known():
     (lambda m, x: m.exp(x), "i4", "cast it to a floating dtype"),
     (lambda m, x: x + m.cast(x, "f8"), "f4", "float32, float64"),
     (lambda m, x: -x, "?", "use ~"),
+    (lambda m, x: m.where(x > 0, 1.0, 0.0), "f4", "no Scalar among"),
 ])  # fmt: skip
 def test_mistakes_are_named(rule, dtype, message):
     with pytest.raises(TypeError, match=message):
