@@ -35,8 +35,11 @@ def run_node(node: Node, operands: list[Any]) -> tuple[Any, ...]:
     if node.op == "@copy":
         return (operands[0],)
     if node.op == "@update":
-        out = np.array(operands[0], order="K")
-        reference = Ref(node.inputs[0].value, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"])
+        made = node.outputs[0]
+        assert made is not None
+        out = empty_value(made)
+        out[...] = operands[0]
+        reference = Ref(made, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"])
         window(out, reference)[...] = operands[1]
         return (out,)
     if node.op == "@reduce":

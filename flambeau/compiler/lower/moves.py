@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from flambeau.compiler.graph import Node, Ref, Value
-from flambeau.compiler.kernel import Cast, Instruction, Kernel, Load, Store
+from flambeau.compiler.kernel import Cast, Instruction, Kernel, Load, Number, Store
 from flambeau.compiler.passes.fuse import TYPES
 from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
 
@@ -20,19 +22,30 @@ def copy_step(source: Ref, target: Value, offset: int, strides: tuple[int, ...])
     return KernelStep(kernel, (source.value, target), (source.value,), (target,))
 
 
+def fill_step(number: Any, target: Value, shape: tuple[int, ...], offset: int, strides: tuple[int, ...]) -> KernelStep:
+    """target[offset + strides] = number."""
+    body = (Number(number, target.dtype), Store(0, strides, offset, 0, target.dtype))
+    return KernelStep(Kernel(shape, 0, body, 1), (target,), (), (target,))
+
+
 def simple(*values: Value | Ref) -> bool:
     return all(v.dtype.name in TYPES for v in values)
 
 
 @lowering("@update")
 def update(node: Node, low: Lowering) -> list[Step] | None:
-    """A value with one window replaced."""
+    """A value with one window replaced. Either may be a number."""
     old, values = node.inputs
     out = node.outputs[0]
     assert out is not None
-    if not simple(out, old, values) or values.shape != node.attrs["shape"]:
+    shape, strides, offset = (node.attrs[k] for k in ("shape", "strides", "offset"))
+    given = [x for x in (old, values) if isinstance(x, Ref)]
+    if not simple(out, *given) or (isinstance(values, Ref) and values.shape != shape):
         return None
-    return [copy_step(old, out, 0, out.strides), copy_step(values, out, node.attrs["offset"], node.attrs["strides"])]
+    first = copy_step(old, out, 0, out.strides) if isinstance(old, Ref) else fill_step(old, out, out.shape, 0, out.strides)
+    if isinstance(values, Ref):
+        return [first, copy_step(values, out, offset, strides)]
+    return [first, fill_step(values, out, shape, offset, strides)]
 
 
 @lowering("rejoin", "restack", "cat", "stack")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flambeau.compiler import interpreter
 from flambeau.compiler.graph import Graph, Node, Value
 from flambeau.compiler.lower import moves, onednn, random  # noqa: F401  (they register lowerings)
-from flambeau.compiler.lower import convolution, maxima, pooling, products, recurrent  # noqa: F401
+from flambeau.compiler.lower import convolution, maxima, pooling, products, recurrent, scatter  # noqa: F401
 from flambeau.compiler.passes.fuse import Group, KernelBuilder, fuse
 from flambeau.compiler.steps import LOWERINGS, HostStep, KernelStep, Lowering, Step
 

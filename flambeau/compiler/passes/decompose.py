@@ -374,3 +374,47 @@ def _index_select(b: Builder, node: Node) -> bool | None:
 def _as_it_is(b: Builder, node: Node) -> bool | None:
     b.node("@copy", [node.inputs[0]], {}, single(node))
     return None
+
+
+# ---- windows of memory that the history of views names by a function (core/inplace.py) ---------------
+
+
+def window_of(replay: Any, shape: tuple[int, ...]) -> dict[str, Any] | None:
+    """The window that `replay` takes of plain memory; None if it copies or shows elements twice."""
+    base = np.empty(shape, np.uint8)
+    part = replay(base)
+    low, high = np.lib.array_utils.byte_bounds(base)
+    if not part.size or not np.may_share_memory(part, base) or any(s <= 0 < n - 1 for s, n in zip(part.strides, part.shape)):
+        return None
+    offset = int(part.__array_interface__["data"][0]) - low
+    return {"shape": part.shape, "strides": part.strides, "offset": offset} if 0 <= offset < high - low else None
+
+
+@rule("read_region")
+def _read_region(b: Builder, node: Node) -> bool | None:
+    grad = node.inputs[0]
+    window = window_of(node.attrs["replay"], grad.shape)
+    if window is None or grad.strides != contiguous(grad.shape):
+        return False
+    part = Ref(grad.value, window["shape"], window["strides"], grad.offset + window["offset"])
+    b.node("@copy", [part], {}, single(node))
+    return None
+
+
+@rule("write_region", "clear_region", "copy_slices")
+def _change_region(b: Builder, node: Node) -> bool | None:
+    out = single(node)
+    window = window_of(node.attrs["replay"], out.shape)
+    if window is None or out.strides != contiguous(out.shape):
+        return False
+    first = node.inputs[0]
+    if node.op == "write_region":
+        old, new = 0.0, first
+    elif node.op == "clear_region":
+        old, new = first, 0.0
+    else:
+        old, new = node.inputs
+    if isinstance(new, Ref) and new.shape != window["shape"]:
+        return False
+    b.node("@update", [old, new], window, out)
+    return None
