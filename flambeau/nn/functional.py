@@ -60,6 +60,9 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"flambeau.ops.{_FAMILY_OF[name]}"), name)
     if name in _WITH_OUT:
         value = with_out(value)
+        value.__module__ = __name__     # where pickle finds this very function again
+    elif not value.__module__.startswith("flambeau"):   # an op whose kernel is NumPy's
+        value.__module__ = f"flambeau.ops.{_FAMILY_OF[name]}"
     globals()[name] = value
     return value
 

@@ -215,6 +215,7 @@ def _with_tensor_first(function: Any, public: str) -> Any:
         return with_out(function)(*args, out=out, **kwargs)
 
     call.__name__ = call.__qualname__ = public
+    call.__module__ = "flambeau"    # where pickle finds this very function again
     call.__doc__ = function.__doc__
     call.__wrapped__ = function  # type: ignore[attr-defined]
     return call
