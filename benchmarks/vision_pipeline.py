@@ -129,7 +129,7 @@ def main():
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has PyTorch and torchvision")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--augment", action="store_true", help="RandomResizedCrop and a flip instead of Resize, CenterCrop")
+    parser.add_argument("--augment", action="store_true", help="random crops and flips")
     parser.add_argument("--serve", choices=("flambeau", "pytorch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import flambeau as torch
 from flambeau import nn
 from flambeau.vision.transforms import functional as F
-from flambeau.vision.transforms.geometry import integer, size_pair, uniform
+from flambeau.vision.transforms.geometry import integer, log_uniform, logarithms, size_pair, uniform
 
 __all__ = [
     "ColorJitter",
@@ -142,7 +142,7 @@ class _Perhaps(nn.Module):
 
     def forward(self, img):
         """The image, perhaps changed."""
-        return self.change(img) if torch.rand(1).item() < self.p else img
+        return self.change(img) if uniform(0, 1) < self.p else img
 
     def __repr__(self) -> str:
         own = [
@@ -256,10 +256,10 @@ class RandomErasing(nn.Module):
         """Row, column, height, width of the rectangle, and what to fill it with; the whole image if none fits."""
         channels, height, width = img.shape[-3:]
         area = height * width
-        log_ratio = torch.log(torch.tensor(ratio)).tolist()
+        log_ratio = logarithms(*ratio)
         for _ in range(10):
             erase_area = area * uniform(scale[0], scale[1])
-            aspect_ratio = torch.exp(torch.empty(1).uniform_(log_ratio[0], log_ratio[1])).item()
+            aspect_ratio = log_uniform(log_ratio[0], log_ratio[1])
             h = round(math.sqrt(erase_area * aspect_ratio))
             w = round(math.sqrt(erase_area / aspect_ratio))
             if not (h < height and w < width):
@@ -274,7 +274,7 @@ class RandomErasing(nn.Module):
 
     def forward(self, img):
         """The tensor image, perhaps with a rectangle erased."""
-        if torch.rand(1).item() >= self.p:
+        if uniform(0, 1) >= self.p:
             return img
         if isinstance(self.value, numbers.Real):
             value = [float(self.value)]

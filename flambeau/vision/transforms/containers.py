@@ -8,6 +8,8 @@ from typing import Any
 
 import flambeau as torch
 from flambeau import nn
+from flambeau.vision.transforms.conversion import Normalize, ToTensor
+from flambeau.vision.transforms.functional import to_normalized_tensor, to_tensor
 
 __all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder", "RandomTransforms"]
 
@@ -20,9 +22,19 @@ class Compose:
 
     def __call__(self, img):
         """The image after all transforms."""
+        fresh = False  # whether a ToTensor is waiting for a Normalize, which may overwrite its result
         for transform in self.transforms:
-            img = transform(img)
-        return img
+            if fresh:
+                fresh = False
+                if type(transform) is Normalize and not (transform._forward_hooks or transform._forward_pre_hooks):
+                    img = to_normalized_tensor(img, transform.mean, transform.std)
+                    continue
+                img = to_tensor(img)
+            if type(transform) is ToTensor:
+                fresh = True
+            else:
+                img = transform(img)
+        return to_tensor(img) if fresh else img
 
     def __repr__(self) -> str:
         return _listed(self)

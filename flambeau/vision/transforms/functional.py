@@ -210,6 +210,14 @@ def convert_image_dtype(image, dtype=None):
     return image.to(dtype) * ((output_max + 1) // (input_max + 1))
 
 
+def to_normalized_tensor(pic, mean, std):
+    """`normalize(to_tensor(pic), mean, std)` in the memory of one tensor."""
+    tensor = to_tensor(pic)
+    if tensor.dtype in _tensor.FLOATING and _normalized(tensor, mean, std, tensor.numpy()) is not None:
+        return tensor
+    return normalize(tensor, mean, std)
+
+
 def normalize(tensor, mean, std, inplace: bool = False):
     """(tensor - mean) / std for each channel of a floating image (..., C, H, W); numbers serve every channel.
 
@@ -237,8 +245,8 @@ def normalize(tensor, mean, std, inplace: bool = False):
     return tensor.div_(std)
 
 
-def _normalized(tensor, mean, std):
-    """`normalize` straight on the array, in two passes; None where that is not possible."""
+def _normalized(tensor, mean, std, out: np.ndarray | None = None):
+    """`normalize` straight on the array (into `out`), in two passes; None where that is not possible."""
     if tensor.requires_grad or tensor.is_meta or tensor.dtype not in _tensor.FLOATING:
         return None
     values = tensor.numpy()
@@ -246,7 +254,7 @@ def _normalized(tensor, mean, std):
     shift, scale = (np.asarray(number, values.dtype) for number in (mean, std))
     if shift.ndim > 1 or scale.ndim > 1 or not {shift.size, scale.size} <= sizes or not scale.all():
         return None
-    result = np.subtract(values, shift.reshape(-1, 1, 1))
+    result = np.subtract(values, shift.reshape(-1, 1, 1), out=out)
     np.divide(result, scale.reshape(-1, 1, 1), out=result)
     return torch.from_numpy(result)
 

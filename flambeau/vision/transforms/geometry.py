@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 import flambeau as torch
 from flambeau import nn
+from flambeau.core import random as draws
 from flambeau.vision.transforms import functional as F
 from flambeau.vision.transforms.modes import InterpolationMode, interpolation_of
 
@@ -31,14 +35,33 @@ __all__ = [
 NEAREST, BILINEAR = InterpolationMode.NEAREST, InterpolationMode.BILINEAR
 
 
+# Parameters are drawn as arrays: a tensor for every number would cost as much as cropping a small image.
+
+
+def _one_uniform(low: float, high: float) -> np.ndarray:
+    dtype = torch.get_default_dtype().numpy
+    return draws.uniform(torch.default_generator, (1,), dtype, float(low), float(high))
+
+
 def uniform(low: float, high: float) -> float:
-    """One float32 number drawn between `low` and `high`."""
-    return torch.empty(1).uniform_(float(low), float(high)).item()
+    """One number of the default dtype drawn between `low` and `high`."""
+    return float(_one_uniform(low, high)[0])
+
+
+def log_uniform(low: float, high: float) -> float:
+    """The exponential of a number drawn between `low` and `high`, computed in the default dtype."""
+    return float(np.exp(_one_uniform(low, high))[0])
 
 
 def integer(low: int, high: int) -> int:
     """One integer drawn from low to high - 1."""
-    return int(torch.randint(low, high, size=(1,)).item())
+    return int(draws.randint(torch.default_generator, (1,), low, high)[0])
+
+
+@functools.lru_cache(maxsize=32)
+def logarithms(*numbers: float) -> list[float]:
+    """The logarithms, computed in the default dtype's precision for tensors of numbers."""
+    return torch.log(torch.tensor(numbers)).tolist()
 
 
 def size_pair(size, message: str) -> tuple[int, int]:
@@ -188,7 +211,7 @@ class RandomHorizontalFlip(nn.Module):
 
     def forward(self, img):
         """The image, perhaps mirrored."""
-        return F.hflip(img) if torch.rand(1).item() < self.p else img
+        return F.hflip(img) if uniform(0, 1) < self.p else img
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(p={self.p})"
@@ -199,7 +222,7 @@ class RandomVerticalFlip(RandomHorizontalFlip):
 
     def forward(self, img):
         """The image, perhaps mirrored."""
-        return F.vflip(img) if torch.rand(1).item() < self.p else img
+        return F.vflip(img) if uniform(0, 1) < self.p else img
 
 
 class RandomResizedCrop(nn.Module):
@@ -231,10 +254,10 @@ class RandomResizedCrop(nn.Module):
         """Top, left, height and width of a random part; the middle after ten parts that do not fit."""
         _, height, width = F.get_dimensions(img)
         area = height * width
-        log_ratio = torch.log(torch.tensor(ratio)).tolist()
+        log_ratio = logarithms(*ratio)
         for _ in range(10):
             target_area = area * uniform(scale[0], scale[1])
-            aspect_ratio = torch.exp(torch.empty(1).uniform_(log_ratio[0], log_ratio[1])).item()
+            aspect_ratio = log_uniform(log_ratio[0], log_ratio[1])
             w = round(math.sqrt(target_area * aspect_ratio))
             h = round(math.sqrt(target_area / aspect_ratio))
             if 0 < w <= width and 0 < h <= height:
@@ -400,7 +423,7 @@ class RandomPerspective(nn.Module):
     def forward(self, img):
         """The image, perhaps distorted."""
         fill = fill_of(img, self.fill)
-        if torch.rand(1).item() >= self.p:
+        if uniform(0, 1) >= self.p:
             return img
         _, height, width = F.get_dimensions(img)
         start, end = self.get_params(width, height, self.distortion_scale)
