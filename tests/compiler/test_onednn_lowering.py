@@ -129,8 +129,9 @@ MATRICES = [
     (numbers(70, 1), numbers(1, 90)),
     (numbers(9, 1), numbers(1, 8)),
     (numbers(64, 256), numbers(1, 256).T),
-    (numbers(2048, 1024).T, numbers(2048, 64)),
-    (numbers(64, 2048), numbers(2048, 1024)),
+    (numbers(600, 1024).T, numbers(600, 70)),  # rows that collide in the cache
+    (numbers(70, 600), numbers(600, 1024)),
+    (numbers(600, 512), numbers(40, 512).T),
 ]
 
 

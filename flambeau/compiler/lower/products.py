@@ -11,13 +11,16 @@ from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
 from flambeau.compiler.kernel import Apply, Instruction, Kernel, Load, Reduce, Store
 from flambeau.compiler.lower.onednn import FLOAT, Plan, Sizes, quality, reorder, reshaped, takes
+from flambeau.compiler.passes.readers import Steady
 from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
 
 # Up to this many products a loop of our own beats the call of the library.
 FEW_PRODUCTS, FEW_IN_ROWS = 1024, 32768  # the latter where one side is a vector and both are read along rows
-# Without AVX-512 oneDNN packs an operand column by column; rows that lie a multiple of this many elements apart fall
-# into the same lines of the cache, and a long product takes twice the time (docs/decisions/0010-compiled-layouts.md).
-PAGE, LONG, GAP = 1024, 1024, 16
+# Without AVX-512 oneDNN's product suffers from rows that fall into the same lines of the cache: it takes twice the
+# time where they lie a multiple of PAGE apart along a long contraction, a tenth more where it is a multiple of QUARTER.
+# A copy with GAP elements after each row costs as much as 43 uses of each (docs/decisions/0010-compiled-layouts.md).
+LONG, PAGE, QUARTER, GAP = 512, 1024, 256, 16
+OFTEN = {PAGE: 64, QUARTER: 512}  # how often each element must be used for the copy to be worth it
 
 
 @lowering("matmul")
@@ -62,7 +65,7 @@ def product(node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Re
         x = plan.copied(x)  # every axis of the result must be one of an operand's
     x, y, others = readable(plan, x), readable(plan, y), [plan.dense(widened(other, rank)) for other in others]
     if not loaded().has_avx512:
-        x, y = apart(plan, x, contracted=-1), apart(plan, y, contracted=-2)
+        x, y = apart(plan, x, -1, out.shape[-1]), apart(plan, y, -2, out.shape[-2])
     chain = PostOps.of(node.attrs.get("post", ()), [described(other) for other in others])
     inputs = [lib.ARG_SRC, lib.ARG_WEIGHTS, *([] if bias is None else [lib.ARG_BIAS]), *chain.arguments]
     try:
@@ -117,22 +120,30 @@ def readable(plan: Plan, ref: Ref) -> Ref:
     return ref if by_rows or by_columns else plan.copied(ref)
 
 
-def apart(plan: Plan, ref: Ref, contracted: int) -> Ref:
-    """The matrix, copied with a gap after each row if its rows are many, run along the contracted axis, and collide."""
-    other = -3 - contracted
-    if (len(ref.shape) != 2 or ref.strides[other] != 1 or ref.strides[contracted] % PAGE
-            or ref.shape[contracted] < LONG):
+def apart(plan: Plan, ref: Ref, contracted: int, uses: int) -> Ref:
+    """The matrix, copied with a gap after each row if its rows collide in the cache and are used often enough.
+
+    `contracted` is the axis that the product sums over, `uses` how often it reads each element.
+    """
+    if len(ref.shape) != 2 or ref.shape[contracted] < LONG or 1 not in ref.strides:
         return ref
-    length, count = ref.shape[other], ref.shape[contracted]
+    along = ref.strides.index(1)  # the axis that runs along rows
+    length, count, step = ref.shape[along], ref.shape[1 - along], ref.strides[1 - along]
+    modulus = PAGE if along != contracted % 2 and step % PAGE == 0 else QUARTER
+    if step % modulus or uses < OFTEN[modulus] or count == 1:
+        return ref
+    if contracted == -1 and along == 1:  # rows of the left operand are read one by one
+        return ref
     room = plan.low.graph.value((count, length + GAP), (length + GAP, 1), FLOAT)
-    steps = (length + GAP, 1) if other == -1 else (1, length + GAP)
-    target = Ref(room, ref.shape, steps)
-    plan.run(reorder(described(ref), described(target)), [ref], [target])
+    steps = [length + GAP, length + GAP]
+    steps[along] = 1
+    target = Ref(room, ref.shape, tuple(steps))
+    plan.run(reorder(described(ref), described(target)), [ref], [target], Steady(plan.low.graph)(ref.value))
     return target
 
 
 def loop(x: Ref, y: Ref, bias: Ref | None, out: Ref) -> KernelStep:
-    """A small product as a loop nest of our own: the space is (batch…, rows, columns, inner), reduced over the last."""
+    """A small product as a loop of our own: the space is (batch…, rows, columns, inner), reduced over the last."""
     depth = x.shape[-1]
     shape = (*out.shape, depth)
     batch = [tuple(0 if n == 1 else step for n, step in zip(ref.shape[:-2], ref.strides)) for ref in (x, y)]
