@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,13 @@ from flambeau.backends import threads
 from flambeau.compiler import interpreter
 from flambeau.compiler.assemble import Assembly, Parts
 from flambeau.compiler.graph import Graph, Ref, Value
+from flambeau.compiler.kernel import Apply, Reduce
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean
 from flambeau.compiler.passes.decompose import decompose
 from flambeau.compiler.passes.postops import fuse_post_ops, release_bias
 from flambeau.compiler.plan import Plan, merged, plan
 from flambeau.compiler.steps import HostStep, KernelStep, LibraryStep, RoutineStep, Step
-from flambeau.core.device import MetaArray  # noqa: F401
 
 LONG = 200_000  # elements of work from which other threads of Python get to run meanwhile
 
@@ -96,7 +97,7 @@ class Program:
                 else:
                     table.append((len(records), 2))
                 records.append([kind, *words, *[0] * (native.WORDS - 1 - len(words))])
-                self.names.append(getattr(step, "key", type(step).__name__))
+                self.names.append(describe(step))
         self._lay_out(records, handles, table, native)
         self.code = assembly.code
 
@@ -255,6 +256,30 @@ class Program:
             self.native(*arrays, *made)
             self._check()
 
+    # ---- measuring -----------------------------------------------------------------------------------
+
+    def timed(self, on: bool) -> None:
+        """From now on run step by step and measure each (or no longer). Native steps only."""
+        if on:
+            self.seconds = [0.0] * self.count
+            self.usual, self.run = self.run, self._run_timed
+        else:
+            self.run = self.usual
+
+    def timings(self) -> list[tuple[str, float]]:
+        """(description, seconds in all) of each native step since `timed(True)`."""
+        return list(zip(self.names, self.seconds))
+
+    def _run_timed(self, *arrays: np.ndarray) -> None:
+        with self.lock:
+            for number in range(self.count):
+                self.header[self.FIRST], self.header[self.LAST] = number, number + 1
+                begin = time.perf_counter()
+                self.native(*arrays)
+                self.seconds[number] += time.perf_counter() - begin
+            self.header[self.FIRST], self.header[self.LAST] = 0, self.count
+            self._check()
+
     def array(self, value: Value, known: dict[Value, np.ndarray]) -> np.ndarray:
         """The memory of a value as an array of its shape."""
         home = self.plan.home(value)
@@ -275,6 +300,19 @@ class Program:
             if value is not None and (value in self.plan.offsets or self.plan.home(value) in known
                                       or self.plan.home(value) in self.plan.offsets):
                 self.array(value, known)[...] = result
+
+
+def describe(step: Step) -> str:
+    """What a step does, in a few words."""
+    if isinstance(step, KernelStep):
+        ops = [i.op if isinstance(i, Apply) else f"{type(i).__name__.lower()} {i.kind}" for i in step.kernel.body
+               if isinstance(i, (Apply, Reduce))]
+        counted = [f"{op} x{ops.count(op)}" if ops.count(op) > 1 else op for op in dict.fromkeys(ops)]
+        return f"kernel {list(step.kernel.shape)}: {', '.join(counted) or 'copy'}"
+    if isinstance(step, LibraryStep):
+        shapes = " ".join("x".join(map(str, ref.shape)) for ref in step.operands)
+        return f"library {step.primitive.name} {step.primitive.implementation}: {shapes}"
+    return f"routine {step.key[:60]}" if isinstance(step, RoutineStep) else f"host {step.name}"
 
 
 def _laid(array: np.ndarray, value: Value) -> np.ndarray:

@@ -188,7 +188,7 @@ def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
         outputs.append(name)
     if [ref.value for ref in entry.graph.outputs] != program.outputs:
         outputs = [outputs[next(i for i, r in enumerate(entry.graph.outputs) if r.value is v)] for v in program.outputs]
-    w.line(f"{w.name(program.run)}({', '.join([*inputs, *outputs])})")
+    w.line(f"{w.name(program)}.run({', '.join([*inputs, *outputs])})")
     for value in entry.graph.writes:
         source = value.source
         t = (f"a{source.what}" if source.kind == "argument" else
