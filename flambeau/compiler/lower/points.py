@@ -133,6 +133,10 @@ def sweep(
 
     def masked(i: Any, v: list[Any]) -> Sequence[Any]:
         left = add(b, stop, mul(b, i, -1))
+        inside = known(left)
+        if inside is not None:
+            bits = ir.Constant(ir.VectorType(reg.i1, width), [int(lane < inside) for lane in range(width)])
+            return body(i, 1, (bits, left), v)
         lanes = ir.Constant(ir.VectorType(i32, width), list(range(width)))  # as wide as floats: no packing
         bits = b.icmp_signed("<", lanes, reg.broadcast_value(b, b.trunc(left, i32), width))
         return body(i, 1, (bits, left), v)
@@ -395,7 +399,7 @@ class Scope:
         for lane in range(self.lanes):
             at: Any = const(lane)
             if self.mask is not None and lane:
-                at = minimum(b, at, b.sub(self.mask[1], const(1)))
+                at = minimum(b, at, add(b, self.mask[1], const(-1)))
             offset = mul(b, at, stride)
             if index is not None:
                 which = b.extract_element(index, at)
@@ -426,20 +430,34 @@ class Scope:
         kind = reg.memory_type(instruction.dtype, self.lanes)
         if instruction.dtype == reg.bool_:
             raw = b.zext(raw, kind)
-        align = ir.Constant(i32, instruction.dtype.itemsize)
+        element, size = reg.memory_type(instruction.dtype), instruction.dtype.itemsize
         if stride == 1:
-            self.writer.intrinsic(
-                f"llvm.masked.store.{mangled(kind)}.p0", ir.VoidType(), [raw, address, align, self.mask[0]]
-            )
+            self._store_masked(raw, address, element, size)
             return
-        element = reg.memory_type(instruction.dtype)
         for lane in range(self.lanes):
             # Lanes beyond the end write the last one's value again.
             at: Any = const(lane)
             if self.mask is not None and lane:
-                at = minimum(b, at, b.sub(self.mask[1], const(1)))
+                at = minimum(b, at, add(b, self.mask[1], const(-1)))
             part = b.extract_element(raw, at)
-            b.store(part, b.gep(address, [mul(b, at, stride)], source_etype=element), align=instruction.dtype.itemsize)
+            b.store(part, b.gep(address, [mul(b, at, stride)], source_etype=element), align=size)
+
+    def _store_masked(self, raw: Any, address: Any, element: Any, size: int) -> None:
+        """The lanes inside: as shorter vectors where their number is known, for masked stores take many cycles."""
+        b = self.writer.b
+        inside = known(self.mask[1])
+        if inside is None:
+            align = ir.Constant(i32, size)
+            name = f"llvm.masked.store.{mangled(raw.type)}.p0"
+            self.writer.intrinsic(name, ir.VoidType(), [raw, address, align, self.mask[0]])
+            return
+        first = 0
+        while first < inside:
+            count = 1 << ((inside - first).bit_length() - 1)
+            lanes = ir.Constant(ir.VectorType(i32, count), list(range(first, first + count)))
+            part = b.shuffle_vector(raw, ir.Constant(raw.type, ir.Undefined), lanes)
+            b.store(part, b.gep(address, [const(first)], source_etype=element), align=size)
+            first += count
 
     def store_all(self, stores: Sequence[int]) -> None:
         """All that this point has to write; nothing is written before everything is read."""

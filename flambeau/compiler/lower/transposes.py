@@ -77,7 +77,9 @@ class Tiled:
             *at, down, along = spread(b, number, [*(self.whole.shape[d] for d in tiling.others), *tiling.tiles])
             row = top.inside(dict(zip(tiling.others, at)))
             row.hoist(self.nest.stores, {tiling.axis, tiling.cross}, writer.lanes)
-            return self.tile(row, mul(b, down, tiling.side), mul(b, along, tiling.side))
+            # A single tile: its size is known, so that its last vector needs no mask.
+            corner = [const(0) if n == 1 else mul(b, i, tiling.side) for i, n in zip((down, along), tiling.tiles)]
+            return self.tile(row, *corner)
 
         loop(b, writer.function.args[1], writer.function.args[2], 1, [], step)
         b.ret_void()
