@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from flambeau.absent import PAGE
 from tests.recorded import ROOT, python, run
 
 TRAIN = """
@@ -104,6 +105,19 @@ def test_missing_script_or_module(tmp_path):
 def test_missing_name_raises_at_its_use(tmp_path, text, error):
     last = run(script(tmp_path, text)).stderr.splitlines()[-1]
     assert last.startswith(error) and "docs/running-pytorch-scripts.md" in last
+
+
+def test_the_page_names_every_module_that_is_missing():
+    result = python("-c", """if True:
+        import importlib, flambeau.torch_alias as alias
+        alias.as_torch()
+        for name in sorted(alias.OPTIONAL):
+            if isinstance(importlib.import_module(name), alias.MissingModule):
+                print(name)""")
+    missing = result.stdout.split()
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    assert "torch.onnx" in missing or "torch.sparse" in missing, result.stderr
+    assert [name for name in missing if name not in page] == []
 
 
 def test_questions_about_what_is_missing_have_answers(tmp_path):
