@@ -57,8 +57,9 @@ def writes_of(step: Step) -> list[Value]:
 def plan(graph: Graph, steps: list[Step]) -> Plan:
     """Places for all values of a lowered graph."""
     made = Plan(list(steps))
+    last, makers = _last_reads(steps), _makers(steps)
     for target, ref in graph.writes.items():  # results for outside memory that cannot be made there are copied
-        if not _write_in_place(graph, made, target, ref):
+        if not _write_in_place(graph, made, target, ref, last, makers):
             made.steps.append(copy_step(ref, target, 0, target.strides))
     _reuse_operands(graph, made)
     _pack(graph, made)
@@ -69,15 +70,17 @@ def _last_reads(steps: list[Step]) -> dict[Value, int]:
     return {value: number for number, step in enumerate(steps) for value in reads_of(step)}
 
 
-def _first_writes(steps: list[Step]) -> dict[Value, int]:
-    found: dict[Value, int] = {}
+def _makers(steps: list[Step]) -> dict[Value, list[int]]:
+    """The steps that write each value."""
+    found: dict[Value, list[int]] = {}
     for number, step in enumerate(steps):
         for value in writes_of(step):
-            found.setdefault(value, number)
+            found.setdefault(value, []).append(number)
     return found
 
 
-def _write_in_place(graph: Graph, made: Plan, target: Value, ref: Ref) -> bool:
+def _write_in_place(graph: Graph, made: Plan, target: Value, ref: Ref, reads: dict[Value, int],
+                    makers: dict[Value, list[int]]) -> bool:
     """Let the step that makes a result write it straight into outside memory."""
     value = ref.value
     if not ref.is_whole() or value.source is not None or value in graph.constants or value in made.same:
@@ -86,11 +89,10 @@ def _write_in_place(graph: Graph, made: Plan, target: Value, ref: Ref) -> bool:
         return False
     if any(out.value is value for out in graph.outputs):
         return False
-    makers = [n for n, step in enumerate(made.steps) if value in writes_of(step)]
-    if len(makers) != 1:
+    if len(makers.get(value, ())) != 1:
         return False
-    (number,) = makers
-    last = max((n for n, step in enumerate(made.steps) if target in reads_of(step)), default=-1)
+    (number,) = makers[value]
+    last = reads.get(target, -1)
     step = made.steps[number]
     if last > number or (last == number and not _may_overwrite(step, target, value)):
         return False
@@ -113,14 +115,17 @@ def _may_overwrite(step: Step, old: Value, new: Value) -> bool:
 
 def _reuse_operands(graph: Graph, made: Plan) -> None:
     """Let pointwise kernels write over operands that die with them."""
-    last, first = _last_reads(made.steps), _first_writes(made.steps)
+    last, makers = _last_reads(made.steps), _makers(made.steps)
+    sharing: dict[Value, list[Value]] = {}
+    for value in made.same:
+        sharing.setdefault(made.home(value), []).append(value)
     fixed = set(graph.inputs) | set(graph.constants) | {ref.value for ref in graph.outputs} | set(made.same)
     for number, step in enumerate(made.steps):
         if not isinstance(step, KernelStep) or step.kernel.inner:
             continue
         taken: set[Value] = set()
         for new in step.writes:
-            if new in fixed or first[new] != number or sum(new in writes_of(s) for s in made.steps[number : number + 2]) > 1:
+            if new in fixed or makers[new] != [number]:
                 continue
             for old in step.reads:
                 home = made.home(old)
@@ -128,9 +133,10 @@ def _reuse_operands(graph: Graph, made: Plan) -> None:
                     old not in fixed and home not in fixed and home not in taken and old not in taken
                     and last[old] == number and last.get(home, -1) <= number
                     and old.nbytes == new.nbytes and old.dtype == new.dtype and _may_overwrite(step, old, new)
-                    and not any(made.home(v) is home and last.get(v, -1) > number for v in made.same)
+                    and not any(last.get(v, -1) > number for v in sharing.get(home, ()))
                 ):
                     made.same[new] = old
+                    sharing.setdefault(home, []).append(new)
                     taken.update((old, home))
                     break
 
