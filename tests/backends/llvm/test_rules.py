@@ -56,14 +56,27 @@ EXACT = {
 FLOATS_ONLY = {
     "binary_cross_entropy", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "heaviside", "hypot",
     "leaky_relu", "lerp", "log_sigmoid", "logaddexp", "logaddexp2", "nextafter", "piecewise_backward",
-    "round_decimals", "silu", "softplus", "softshrink", "tanh_backward", "sigmoid_backward",
+    "round_decimals", "silu", "softplus", "softshrink",
 }  # fmt: skip
 NOT_BOOL = {
     "bitwise_left_shift", "bitwise_right_shift", "conj_physical", "div_floor", "div_trunc", "floor_divide", "fmod",
     "remainder",
 }  # fmt: skip
 
-INTEGERS = [name for name in RULES if not REGISTRY[name].float_op and name not in FLOATS_ONLY]
+# Derivatives, which the tests of ops reach through what they are derivatives of: (gradient, input), and attributes.
+DERIVATIVES = {
+    "elu_backward": [
+        {"alpha": 1.5, "scale": 1.2, "input_scale": 0.7},
+        {"alpha": 1.0, "scale": 1.0, "input_scale": 1.0},
+    ],
+    "gelu_backward": [{"approximate": "none"}, {"approximate": "tanh"}],
+    "sigmoid_backward": [{}],
+    "silu_backward": [{}],
+    "softplus_backward": [{"beta": 2.0, "threshold": 1.0}],
+    "tanh_backward": [{}],
+}
+
+INTEGERS = [name for name in RULES if not REGISTRY[name].float_op and name not in FLOATS_ONLY | set(DERIVATIVES)]
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 1e-3, 30.0, -30.0, np.inf, -np.inf, np.nan]
 
@@ -84,7 +97,11 @@ class Maker:
 def samples_of(op):
     """(arrays of one shape, attributes) for every distinct set of attributes of the samples."""
     found = {}
-    for args, attrs in arguments_of(op, Maker()) or []:
+    make = Maker()
+    for args, attrs in [
+        *(arguments_of(op, make) or []),
+        *(((make(3, 4), make(3, 4, low=-3.0, high=3.0)), attrs) for attrs in DERIVATIVES.get(op.name, ())),
+    ]:
         arrays = [a.numpy() if isinstance(a, Tensor) else np.asarray(a, np.float64) for a in args]
         if not any(a.dtype.kind == "c" for a in arrays):
             flat = [a.ravel() for a in np.broadcast_arrays(*arrays)]
@@ -158,7 +175,9 @@ def test_the_table_says_which_have_none():
 @pytest.mark.parametrize("name", RULES)
 def test_rule_computes_what_the_kernel_computes(name, dtype, lanes):
     op = REGISTRY[name]
-    for arrays, attrs in samples_of(op):
+    samples = samples_of(op)
+    assert samples, f"{name} has a rule but no samples: add a row to DERIVATIVES"
+    for arrays, attrs in samples:
         arrays = padded(as_dtype(with_specials(arrays), np.dtype(dtype)))
         if kernel(op, arrays, attrs) is not None:
             check(op, arrays, attrs, lanes)
