@@ -206,11 +206,11 @@ def initial_seed():
 
 LARGE = 1 << 16                                         # smaller draws stay with NumPy
 PATIENCE = 1 << 24                                      # numbers that cost NumPy as much time as compiling takes
-_native = None                                          # flambeau.backends.llvm.draws; False if it cannot be had
+_native = None                                          # flambeau.compiler.draws; False if it cannot be had
 
 
 def compiled(n):
-    """The functions of generated code (`backends/llvm/draws.py`) for a draw of n numbers, None while NumPy shall do it.
+    """The functions of generated code (`compiler/draws.py`) for a draw of n numbers, None while NumPy shall do it.
 
     They give the same numbers, some ten times as fast; compiling waits until it is worth it, or the compiler is
     loaded anyway.
@@ -225,7 +225,7 @@ def compiled(n):
         try:
             if os.environ.get("FLAMBEAU_COMPILE") == "0":
                 raise ImportError("switched off")
-            _native = importlib.import_module("flambeau.backends.llvm.draws")
+            _native = importlib.import_module("flambeau.compiler.draws")
         except ImportError:
             _native = False
             return None
@@ -432,6 +432,12 @@ def randint(gen, shape, low, high, dtype=np.int64):
     else:
         drawn = (remainder(random64(gen, n), span) + np.uint64(low & 0xFFFFFFFFFFFFFFFF)).view(np.int64)
     return drawn.astype(dtype).reshape(shape)
+
+
+def factor_of(span):
+    """2**64 // span + 1 as 64 bits, by which remainders are taken without dividing; see `backends/llvm/mersenne.py`."""
+    bits = ((1 << 64) // span + 1) & (1 << 64) - 1 if span > 1 else 0
+    return bits - (1 << 64) if bits >> 63 else bits
 
 
 def remainder(words, span):

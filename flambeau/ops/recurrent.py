@@ -118,7 +118,7 @@ _patience = 8e9                 # operations of scans after which compiling, som
 
 
 def _scans(sizes: tuple, *arrays: Any) -> Any:
-    """The scans of generated code (`backends/llvm/scans.py`), None where NumPy shall do it. The last array is w_hh."""
+    """The scans of generated code (`compiler/scans.py`), None where NumPy shall do it. The last array is w_hh."""
     global _patience
     if _patience > 0:
         if "flambeau.backends.llvm.jit" not in sys.modules:
@@ -134,7 +134,7 @@ def _compiled_scans() -> Any:
     if os.environ.get("FLAMBEAU_COMPILE") == "0":
         return None
     try:
-        return importlib.import_module("flambeau.backends.llvm.scans")
+        return importlib.import_module("flambeau.compiler.scans")
     except ImportError:         # no llvmlite
         return None
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.backends.llvm.frames import GATES, UNITS
 from flambeau.backends.llvm.mersenne import loop
 from flambeau.backends.llvm.recurrent import (
-    GATES,
-    UNITS,
     BackStep,
     Step,
     begin_share,

@@ -11,15 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
-from flambeau.backends.llvm import mersenne
-from flambeau.backends.llvm import registers as reg
-from flambeau.backends.llvm.draws import factor_of
 from flambeau.compiler.graph import Graph, Node, Value
 from flambeau.compiler.steps import Lowering, RoutineStep, Step, lowering
-
-FLOAT, DOUBLE, LONG = ir.FloatType(), ir.DoubleType(), reg.i64
+from flambeau.core.random import factor_of
 
 
 def state_of(graph: Graph, generator: Any) -> Value:
@@ -36,8 +31,12 @@ def state_of(graph: Graph, generator: Any) -> Value:
 def emit_draw(module: Any, emit: Callable[[Any], Any], count: int, numbers: Any, label: str) -> Any:
     """The routine `void (ptr buffers)` that fills buffer 1 with `count` draws from the state in buffer 0.
 
-    `numbers` are the draw's parameters as (IR type, value) pairs.
+    `numbers` are the draw's parameters as (dtype, value) pairs.
     """
+    from llvmlite import ir
+
+    from flambeau.backends.llvm import registers as reg
+
     made = module.globals.get(label)
     if made is not None:
         return made
@@ -46,27 +45,37 @@ def emit_draw(module: Any, emit: Callable[[Any], Any], count: int, numbers: Any,
     made.linkage = "internal"
     builder = ir.IRBuilder(made.append_basic_block())
     state, out = (
-        builder.load(builder.gep(made.args[0], [ir.Constant(LONG, i)], source_etype=reg.pointer), typ=reg.pointer)
+        builder.load(builder.gep(made.args[0], [ir.Constant(reg.i64, i)], source_etype=reg.pointer), typ=reg.pointer)
         for i in range(2)
     )
-    builder.call(draw, [state, out, ir.Constant(LONG, count), *(ir.Constant(kind, value) for kind, value in numbers)])
+    constants = (ir.Constant(reg.register_type(np.dtype(kind)), value) for kind, value in numbers)
+    builder.call(draw, [state, out, ir.Constant(reg.i64, count), *constants])
     builder.ret_void()
     return made
+
+
+def _emitter(name: str, *arguments: Any) -> Callable[[Any], Any]:
+    """What puts a draw of `backends/llvm/mersenne.py` into a module (llvmlite is imported then, not before)."""
+
+    def emit(module: Any) -> Any:
+        from flambeau.backends.llvm import mersenne
+
+        return getattr(mersenne, f"emit_{name}")(module, *arguments)
+
+    return emit
 
 
 def _uniform(dtype: np.dtype, count: int, low: Any, high: Any) -> Any:
     if dtype not in (np.float32, np.float64):
         return None
     low, high = dtype.type(low), dtype.type(high)
-    kind = FLOAT if dtype == np.float32 else DOUBLE
-    numbers = [(kind, float(x)) for x in (low, high - low, high)]
-    return lambda module: mersenne.emit_uniform(module, dtype), numbers
+    return _emitter("uniform", dtype), [(dtype, float(x)) for x in (low, high - low, high)]
 
 
 def _normal(dtype: np.dtype, count: int, mean: Any, std: Any) -> Any:
     if dtype != np.float32 or count < 16:  # those of float64 take NumPy's logarithm and sine, few take turns in pairs
         return None
-    return mersenne.emit_normal, [(FLOAT, float(np.float32(x))) for x in (mean, std)]
+    return _emitter("normal"), [(np.float32, float(np.float32(x))) for x in (mean, std)]
 
 
 def _bernoulli(dtype: np.dtype, count: int, p: Any, scale: Any) -> Any:
@@ -75,15 +84,14 @@ def _bernoulli(dtype: np.dtype, count: int, p: Any, scale: Any) -> Any:
         return None
     one = np.array(1 if scale is None else scale).astype(dtype)
     pattern = int(np.frombuffer(one.tobytes(), f"<u{size}")[0])
-    numbers = [(LONG, math.ceil(p * 2.0**53)), (ir.IntType(8 * size), pattern)]
-    return lambda module: mersenne.emit_bernoulli(module, size), numbers
+    return _emitter("bernoulli", size), [(np.int64, math.ceil(p * 2.0**53)), (f"u{size}", pattern)]
 
 
 def _randint(dtype: np.dtype, count: int, low: Any, high: Any) -> Any:
     span = high - low
     if dtype != np.int64 or span >= 1 << 28:
         return None
-    return mersenne.emit_randint, [(LONG, low), (LONG, span), (LONG, factor_of(span))]
+    return _emitter("randint"), [(np.int64, low), (np.int64, span), (np.int64, factor_of(span))]
 
 
 _DRAWS: dict[str, Callable[..., Any]] = {

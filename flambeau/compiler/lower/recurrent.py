@@ -10,12 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
-from flambeau.backends.llvm import registers as reg
-from flambeau.backends.llvm.recurrences import EMITTERS
-from flambeau.backends.llvm.recurrent import FRAMES, MULTIPLE, const, parts_of, scratch_size
-from flambeau.backends.llvm.scans import visiting
+from flambeau.backends.llvm.frames import FRAMES, MULTIPLE, parts_of, scratch_size, visiting
 from flambeau.compiler.graph import Node, Ref, Value
 from flambeau.compiler.kernel import Kernel, Load, Reduce, Store
 from flambeau.compiler.lower.onednn import FLOAT, Plan, contiguous_strides, is_plain
@@ -25,6 +21,12 @@ from flambeau.compiler.steps import LOWERINGS, KernelStep, Lowering, RoutineStep
 
 def emit_call(module: Any, name: str, frame: str, numbers: dict[str, int], label: str) -> Any:
     """The routine `void (ptr buffers)` that runs a scan on these sizes; buffers are the addresses of its frame."""
+    from llvmlite import ir
+
+    from flambeau.backends.llvm import registers as reg
+    from flambeau.backends.llvm.recurrences import EMITTERS
+    from flambeau.backends.llvm.recurrent import const
+
     made = module.globals.get(label)
     if made is not None:
         return made

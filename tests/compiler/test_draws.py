@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 import flambeau as torch
-from flambeau.backends.llvm import draws
+from flambeau.compiler import draws
 from flambeau.core import random as stream
 from flambeau.core import random_distributions as distributions
 
@@ -93,14 +93,26 @@ def test_large_draws_go_native_when_they_are_worth_it(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(stream, "_native", None)
     torch.manual_seed(1)
-    expected = [torch.rand(70000), torch.randn(70000), torch.nn.functional.dropout(torch.ones(70000), 0.3),
-                torch.randint(0, 9, (70000,)), torch.rand(70000, dtype=torch.float64), torch.randperm(70000)]
+    expected = [
+        torch.rand(70000),
+        torch.randn(70000),
+        torch.nn.functional.dropout(torch.ones(70000), 0.3),
+        torch.randint(0, 9, (70000,)),
+        torch.rand(70000, dtype=torch.float64),
+        torch.randperm(70000),
+    ]
     called = []
     monkeypatch.setattr(draws, "_run", lambda name, *rest, run=draws._run: called.append(name) or run(name, *rest))
     monkeypatch.setattr(stream, "PATIENCE", 0)
     torch.manual_seed(1)
-    found = [torch.rand(70000), torch.randn(70000), torch.nn.functional.dropout(torch.ones(70000), 0.3),
-             torch.randint(0, 9, (70000,)), torch.rand(70000, dtype=torch.float64), torch.randperm(70000)]
+    found = [
+        torch.rand(70000),
+        torch.randn(70000),
+        torch.nn.functional.dropout(torch.ones(70000), 0.3),
+        torch.randint(0, 9, (70000,)),
+        torch.rand(70000, dtype=torch.float64),
+        torch.randperm(70000),
+    ]
     assert called == ["uniform32", "normal", "bernoulli", "randint", "uniform64", "randperm"]
     for a, b in zip(found, expected):
         assert torch.equal(a, b)

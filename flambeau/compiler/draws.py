@@ -5,39 +5,39 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
+from ctypes import c_double, c_float, c_int64, c_uint8, c_void_p
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
-from flambeau.backends.llvm import jit, mersenne
-from flambeau.backends.llvm import registers as reg
+from flambeau.compiler.native import compiled
+from flambeau.core import random as stream
 
-_EMITTERS: dict[str, Any] = {
-    "uniform32": lambda module: mersenne.emit_uniform(module, np.dtype(np.float32)),
-    "uniform64": lambda module: mersenne.emit_uniform(module, np.dtype(np.float64)),
-    "bernoulli": lambda module: mersenne.emit_bernoulli(module, 1),
-    "randint": mersenne.emit_randint,
-    "randperm": mersenne.emit_randperm,
-    "normal": mersenne.emit_normal,
+# By name: the emitter in `backends/llvm/mersenne.py` and its arguments, the function's name in generated code, and the
+# types of its parameters after (state, out, count).
+_DRAWS: dict[str, tuple[str, tuple[Any, ...], str, tuple[Any, ...]]] = {
+    "uniform32": ("emit_uniform", (np.dtype(np.float32),), "flambeau.uniform.float32", (c_float,) * 3),
+    "uniform64": ("emit_uniform", (np.dtype(np.float64),), "flambeau.uniform.float64", (c_double,) * 3),
+    "bernoulli": ("emit_bernoulli", (1,), "flambeau.bernoulli.1", (c_int64, c_uint8)),
+    "randint": ("emit_randint", (), "flambeau.randint", (c_int64,) * 3),
+    "randperm": ("emit_randperm", (), "flambeau.randperm", ()),
+    "normal": ("emit_normal", (), "flambeau.normal", (c_float,) * 2),
 }
-_C_TYPES = {reg.i64: ctypes.c_int64, ir.FloatType(): ctypes.c_float, ir.DoubleType(): ctypes.c_double,
-            reg.i8: ctypes.c_uint8, reg.pointer: ctypes.c_void_p}
 
 
 @functools.cache
 def _function(name: str) -> Any:
     """The compiled function of that name; it lives as long as the process."""
-    module = ir.Module(name)
-    function = _EMITTERS[name](module)
-    function.linkage = "external"
-    code = jit.compile_and_load(module, [function.name])
-    made = ctypes.CFUNCTYPE(None, *(_C_TYPES[a.type] for a in function.args))(code.address(function.name))
-    made.code = code
-    return made
+    emitter, arguments, symbol, parameters = _DRAWS[name]
+
+    def emit(module: Any) -> Any:
+        from flambeau.backends.llvm import mersenne
+
+        return getattr(mersenne, emitter)(module, *arguments)
+
+    return compiled(emit, symbol, c_void_p, c_void_p, c_int64, *parameters)
 
 
 def _run(name: str, generator: Any, out: np.ndarray, *parameters: Any) -> np.ndarray:
@@ -65,15 +65,9 @@ def bernoulli(generator: Any, out: np.ndarray, p: float) -> np.ndarray:
 
 def randint(generator: Any, out: np.ndarray, low: int, span: int) -> np.ndarray:
     """Fill an int64 array with integers in [low, low + span), for a span below 2**32."""
-    return _run("randint", generator, out, low, span, factor_of(span))
+    return _run("randint", generator, out, low, span, stream.factor_of(span))
 
 
 def randperm(generator: Any, out: np.ndarray) -> np.ndarray:
     """Fill an int64 array with the numbers from 0 in random order."""
     return _run("randperm", generator, out)
-
-
-def factor_of(span: int) -> int:
-    """2**64 // span + 1 as 64 bits, by which remainders are taken without dividing; see `mersenne.emit_randint`."""
-    bits = ((1 << 64) // span + 1) & (1 << 64) - 1 if span > 1 else 0
-    return bits - (1 << 64) if bits >> 63 else bits

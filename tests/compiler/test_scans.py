@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from flambeau.backends import threads
-from flambeau.backends.llvm import scans
+from flambeau.compiler import scans
 from flambeau.ops import recurrent
 
 # Rows of each time step: padded, packed (with one sequence at the end), one step, a batch of one.

@@ -1,4 +1,4 @@
-"""The recurrences of generated code (`recurrences.py`) for eager arrays.
+"""The recurrences of generated code (`backends/llvm/recurrences.py`) for eager arrays.
 
 All arrays are float32; the hidden size is a multiple of `MULTIPLE`. The functions are those of the primitives in
 `ops/recurrent.py`, whose names and shapes they share.
@@ -12,24 +12,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from flambeau.backends import threads
-from flambeau.backends.llvm import jit
-from flambeau.backends.llvm.recurrences import EMITTERS
-from flambeau.backends.llvm.recurrent import FRAMES, MULTIPLE, parts_of, scratch_size
+from flambeau.backends.llvm.frames import FRAMES, MULTIPLE, parts_of, scratch_size, visiting
+from flambeau.compiler.native import compiled
 
 
 @functools.cache
 def _function(name: str) -> Any:
     """The compiled function of that name; it lives as long as the process."""
-    module = ir.Module(name)
-    function = EMITTERS[name](module)
-    function.linkage = "external"
-    code = jit.compile_and_load(module, [function.name])
-    made = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code.address(function.name))
-    made.code = code
-    return made
+
+    def emit(module: Any) -> Any:
+        from flambeau.backends.llvm.recurrences import EMITTERS
+
+        return EMITTERS[name](module)
+
+    return compiled(emit, f"flambeau.{name}", ctypes.c_void_p)
 
 
 def fits(*arrays: np.ndarray | None) -> bool:
@@ -37,14 +35,6 @@ def fits(*arrays: np.ndarray | None) -> bool:
     size = arrays[-1].shape[1]  # type: ignore[union-attr]
     return size > 0 and size % MULTIPLE == 0 and all(
         a is None or (type(a) is np.ndarray and a.dtype == np.float32 and a.size) for a in arrays)
-
-
-def visiting(sizes: Sequence[int], reverse: bool) -> np.ndarray:
-    """First row and number of rows of each time step, in the order in which a recurrence visits them."""
-    table = np.empty((len(sizes), 2), np.int64)
-    table[:, 1] = sizes
-    table[:, 0] = np.cumsum(table[:, 1]) - table[:, 1]
-    return np.ascontiguousarray(table[::-1]) if reverse else table
 
 
 def _run(name: str, kind: str, sizes: Sequence[int], reverse: bool, arrays: dict[str, np.ndarray]) -> None:
