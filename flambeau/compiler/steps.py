@@ -73,6 +73,7 @@ class Lowering:
     graph: Graph
     threads: int = 1
     steps: list[Step] = field(default_factory=list)
+    reordered: dict[Any, list[Any]] = field(default_factory=dict)  # window -> copies in other layouts (lower/onednn.py)
 
     def temporary(self, nbytes: int) -> Value:
         """A block of bytes, 64-byte aligned, that lives from its first to its last use."""

@@ -102,11 +102,15 @@ class Program:
         addresses = (ctypes.c_void_p * len(step.operands))(*(self.address(o) for o in step.operands))
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(name))(ctypes.addressof(addresses))
 
-    def execute(self, arrays: Sequence[np.ndarray], threads: int = 2) -> tuple[list[np.ndarray], set[str]]:
-        """The graph's outputs and the ops that ran as steps; others run with the ops' own kernels."""
+    def fill(self, arrays: Sequence[np.ndarray]) -> None:
+        """Give the graph's inputs and constants their values."""
         for value, array in [*zip(self.graph.inputs, arrays), *self.graph.constants.items()]:
             self.memory[value] = empty_value(value).ravel(order="K")
             self.show(value.whole())[...] = array
+
+    def execute(self, arrays: Sequence[np.ndarray], threads: int = 2) -> tuple[list[np.ndarray], set[str]]:
+        """The graph's outputs and the ops that ran as steps; others run with the ops' own kernels."""
+        self.fill(arrays)
         native = set()
         for node in self.graph.nodes:
             lower = LOWERINGS.get(node.op)

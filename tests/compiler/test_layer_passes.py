@@ -10,8 +10,11 @@ import pytest
 import flambeau as torch
 from flambeau import nn
 from flambeau.backends.onednn import available
+from flambeau.compiler.lower.nodes import lower
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.postops import fuse_post_ops, release_bias
+from flambeau.compiler.passes.steady import split_steady
+from flambeau.compiler.steps import LibraryStep
 from tests.compiler.library_steps import Program, captured
 
 pytestmark = pytest.mark.skipif(not available(), reason="oneDNN is not installed")
@@ -129,3 +132,40 @@ def test_transposed_convolution_gives_its_bias_away(monkeypatch):
     with torch.no_grad():
         ops, _ = changed(monkeypatch, lambda x: conv(x).relu(), torch.randn(2, 8, 5, 5))
     assert ops["add"] == ops["relu"] == 1
+
+
+def steps_split(graph):
+    fold_batch_norm(graph)
+    fuse_post_ops(graph)
+    return split_steady(graph, lower(graph, 1))
+
+
+def test_weights_are_prepared_once_in_eval_mode(monkeypatch):
+    """What depends on parameters only comes first; what is left is the three convolutions and the image's reorder."""
+    model = Block().eval()
+    with torch.no_grad():
+        graph, arrays, expected = captured(monkeypatch, model, torch.randn(2, 16, 9, 9))
+    split = steps_split(graph)
+    names = [step.primitive.name for step in split.rest if isinstance(step, LibraryStep)]
+    assert names.count("convolution_forward") == 3 and names.count("reorder") == 1 and len(split.rest) == 4
+    assert len(split.state) == 15  # of each normalisation two parameters and two statistics, and three weights
+    program = Program(graph)
+    program.fill(arrays)
+    program.run(split.first)
+    for _ in range(2):
+        program.run(split.rest)
+        np.testing.assert_allclose(program.show(graph.outputs[0]), expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_the_call_changes_are_not_steady(monkeypatch):
+    conv = nn.Conv2d(8, 8, 3)
+    optimizer = torch.optim.SGD(conv.parameters(), lr=0.1)
+
+    def step(x):
+        optimizer.zero_grad()
+        conv(x).square().mean().backward()
+        optimizer.step()
+
+    graph, _, _ = captured(monkeypatch, step, torch.randn(2, 8, 6, 6))
+    split = steps_split(graph)
+    assert not split.state and not any(isinstance(step, LibraryStep) for step in split.first)

@@ -119,11 +119,19 @@ class Plan:
         return self.low.temporary(nbytes).whole()
 
     def laid(self, ref: Ref, given: c_void_p, wanted: c_void_p) -> Ref:
-        """The values of `ref`, which lie as `given` says, as `wanted` says: itself, or a reordered copy."""
+        """The values of `ref`, which lie as `given` says, as `wanted` says: itself, or a reordered copy.
+
+        A copy that an earlier step made for another node is used again.
+        """
         if equal(given, wanted):
             return ref
-        target = self.room(size_of(wanted))
-        self.run(reorder(given, wanted), [ref], [target], Steady(self.low.graph)(ref.value))
+        made = self.low.reordered.setdefault(ref.key, [])
+        for primitive, target in made:
+            if equal(primitive.descriptions[lib.ARG_DST], wanted):
+                return target
+        target, primitive = self.room(size_of(wanted)), reorder(given, wanted)
+        self.run(primitive, [ref], [target], Steady(self.low.graph)(ref.value))
+        made.append((primitive, target))
         return target
 
     def unlaid(self, ref: Ref | None, made: c_void_p, wanted: c_void_p | None) -> tuple[Ref, Primitive | None]:
