@@ -80,6 +80,7 @@ PUBLIC: dict[str, str] = {
     "tolerance": "equal isclose allclose isreal positive",
     "statistics": "cov corrcoef",
     "spectrogram": "stft istft",
+    "windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
     "lowrank": "svd_lowrank pca_lowrank",
     "extremes": "max min",
     "norms": "norm dist",
