@@ -4,7 +4,7 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).parents[2]
-FACADES = {"cpu", "cuda", "utils"}
+FACADES = {"cpu", "cuda", "distributed", "fx", "jit", "multiprocessing", "utils"}
 
 
 def layers():
