@@ -11,47 +11,25 @@ import threading
 from threading import get_ident
 from typing import Any
 
-
-class _Own(threading.local):
-    """The values of the running thread; class attributes are those a new thread starts with."""
-
-    grad = True
-    inference = False
-    walking = False
-    autocast: Any = None
-
-
-_own = _Own()
 silent: set[int] = set()
 
 
-def _switch(name: str) -> Any:
-    def read(self: Modes) -> Any:
-        return getattr(_own, name)
+class Modes(threading.local):
+    """The switches of the running thread; class attributes are the values a new thread starts with."""
 
-    def write(self: Modes, value: Any) -> None:
-        setattr(_own, name, value)
-
-    return property(read, write)
-
-
-class Modes:
-    """The switches of the running thread, as attributes to read and to set."""
-
-    __slots__ = ()
-    inference = _switch("inference")
-    walking = _switch("walking")  # in the backward walk, where dimension names do not count
-    # The dtype products are computed in, inside of autocast; operands may then be of mixed types.
-    autocast = _switch("autocast")
+    _grad = True
+    inference = False
+    walking = False  # in the backward walk, where dimension names do not count
+    autocast: Any = None  # the dtype products are computed in, inside of autocast; operands may then be of mixed types
 
     @property
     def grad(self) -> bool:
         """Whether operations are recorded."""
-        return not silent or _own.grad
+        return not silent or self._grad
 
     @grad.setter
     def grad(self, value: bool) -> None:
-        _own.grad = value
+        self._grad = value
         if value:
             silent.discard(get_ident())
         else:
