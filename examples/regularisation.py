@@ -5,8 +5,8 @@ Shows: an L2 penalty as the optimizer's `weight_decay`, and an L1 penalty that i
     examples by heart; L2 keeps all weights small, L1 makes most of those in the frame nothing.
 Data: 200 of the bundled handwritten digits (8×8 pixels, with the frame 12×12) to learn from, 355 held out.
 Run: python examples/regularisation.py [--steps 1000] [--l1 0.002] [--l2 0.003] [--out runs/regularisation]
-Expect: 70 % of the held-out digits right without a penalty, 71 % with L2 at half the norm, 77 % with L1, which
-    leaves 16 % of the weights in the frame; and weights.png with each class's 144 weights.
+Expect: 70 % of the held-out digits right without a penalty, 71 % with L2 at two thirds of the norm, 77 % with L1,
+    which leaves 16 % of the weights in the frame; and weights.png with each class's 144 weights.
 """
 
 import argparse

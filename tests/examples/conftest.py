@@ -41,7 +41,7 @@ def picture(tmp_path):
 
     def read(name):
         pixels = np.asarray(image.open(tmp_path / name).convert("RGB"))
-        assert min(pixels.shape[:2]) >= 100, f"{name} is only {pixels.shape[1]}×{pixels.shape[0]} pixels"
+        assert min(pixels.shape[:2]) >= 50, f"{name} is only {pixels.shape[1]}×{pixels.shape[0]} pixels"
         assert pixels.std() > 5, f"{name} is blank"
         return pixels
 

@@ -18,10 +18,10 @@ needs_weights = pytest.mark.skipif(not WEIGHTS.exists(), reason="the pretrained 
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """A folder of 160 + 40 drawn pictures, and 8 without labels."""
+    """A folder of 128 + 32 drawn pictures, and 8 without labels."""
     pytest.importorskip("PIL", reason="the pictures are drawn with Pillow")
     draw_folder = runpy.run_path(str(EXAMPLES / "shapes.py"))["draw_folder"]
-    return draw_folder(tmp_path_factory.mktemp("shapes"), train=40, val=10, test=8)
+    return draw_folder(tmp_path_factory.mktemp("shapes"), train=32, val=8, test=8)
 
 
 def test_shapes_are_the_same_every_time(shapes, tmp_path):
@@ -32,17 +32,17 @@ def test_shapes_are_the_same_every_time(shapes, tmp_path):
 
 
 def test_image_folder_learns_and_resumes_exactly(run_example, picture, shapes, tmp_path):
-    straight = run_example("image_folder", "--data", shapes, "--epochs", 6)
-    assert straight["accuracy"] > 0.6  # by chance: 0.25
-    assert straight["losses"][-1] < 0.75 * straight["losses"][0]
+    straight = run_example("image_folder", "--data", shapes, "--epochs", 5)
+    assert straight["accuracy"] > 0.5  # by chance: 0.25
+    assert straight["losses"][-1] < 0.8 * straight["losses"][0]
     picture("samples.png")
     picture("predictions.png")
 
-    run_example("image_folder", "--data", shapes, "--epochs", 4, out=tmp_path / "halves")
-    resumed = run_example("image_folder", "--data", shapes, "--epochs", 6, "--resume", out=tmp_path / "halves")
+    run_example("image_folder", "--data", shapes, "--epochs", 3, out=tmp_path / "halves")
+    resumed = run_example("image_folder", "--data", shapes, "--epochs", 5, "--resume", out=tmp_path / "halves")
     assert resumed["losses"] == straight["losses"]
     one, two = (torch.load(folder / "checkpoint.pt") for folder in (tmp_path, tmp_path / "halves"))
-    assert one["epoch"] == two["epoch"] == 6
+    assert one["epoch"] == two["epoch"] == 5
     assert one["best"]["accuracy"] == two["best"]["accuracy"]
     assert all(torch.equal(tensor, two["model"][name]) for name, tensor in one["model"].items())
     for index, state in one["optimizer"]["state"].items():
