@@ -57,7 +57,7 @@ def draw_kernel(random: Random) -> Maker:
     return m
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.sampled_from([1, 2]), st.booleans(), st.sampled_from([0, 16, 32, 64]))
 def test_random_kernels(seed: int, threads: int, divided: bool, width: int) -> None:
     m = draw_kernel(Random(seed))
