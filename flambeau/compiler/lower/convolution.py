@@ -208,6 +208,6 @@ def weight_gradient(node: Node, low: Lowering) -> list[Step] | None:
     if bias is not None:
         outputs.append(of_bias.whole() if of_bias is not None else plan.room(primitive.size(lib.ARG_DIFF_BIAS)))
     plan.run(primitive, inputs, outputs)
-    if back is not None:
+    if back is not None and target is not None:
         plan.run(back, [room], [target])
     return plan.steps
