@@ -86,7 +86,7 @@ Operand = Any  # a Ref, a Python number, or None
 class Node:
     """One operation: `op` is its name in the registry, `attrs` its attributes, `inputs` its tensor parameters."""
 
-    __slots__ = ("op", "inputs", "attrs", "outputs", "line", "compute", "effect")
+    __slots__ = ("op", "inputs", "attrs", "outputs", "line", "compute", "effect", "again")
 
     def __init__(
         self, op: str, inputs: list[Operand], attrs: dict[str, Any], outputs: list[Value | None], line: Any = None
@@ -97,6 +97,7 @@ class Node:
         self.outputs = outputs
         self.line = line  # (file, number) in the user's code
         self.compute: Any = None  # elementwise ops: the dtype all operands are promoted to
+        self.again = False  # computed again on purpose: not to be merged with the same thing computed earlier
         self.effect = False  # draws from a random stream: must run, once, in order
         for value in outputs:
             if value is not None:
@@ -108,12 +109,38 @@ class Node:
         return (operand for operand in self.inputs if isinstance(operand, Ref))
 
 
+@dataclass(frozen=True)
+class Check:
+    """What must hold of outside memory before a program runs: low <= values <= high, but for those equal to `but`."""
+
+    ref: Ref
+    low: Any
+    high: Any
+    but: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Check) and self.key == other.key
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (self.ref.key, self.low, self.high, self.but)
+
+    def holds(self, array: np.ndarray) -> bool:
+        """Whether it holds of the window's values; nan is out of bounds."""
+        if array.min() >= self.low and array.max() <= self.high:
+            return True
+        return self.but is not None and bool(
+            (((array >= self.low) & (array <= self.high)) | (array == self.but)).all())
+
+
 @dataclass
 class Graph:
     """Nodes in order. `inputs` come from outside at each call, `constants` are fixed arrays.
 
     `writes` maps a value of outside memory to the value that its memory must hold after the call; `outputs` are
-    windows handed back to the caller; `checks` are index inputs that must lie in [0, size) before a call may run.
+    windows handed back to the caller; `checks` say what must hold of inputs before a call may run.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -121,7 +148,7 @@ class Graph:
     constants: dict[Value, np.ndarray] = field(default_factory=dict)
     writes: dict[Value, Ref] = field(default_factory=dict)
     outputs: list[Ref] = field(default_factory=list)
-    checks: list[tuple[Value, int]] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
     count: int = 0
 
     def value(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> Value:

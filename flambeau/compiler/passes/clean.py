@@ -106,6 +106,7 @@ def merge_equal(graph: Graph) -> None:
                 tuple((k, _attribute_key(v)) for k, v in node.attrs.items()),
                 tuple(None if v is None else (v.shape, v.strides, v.dtype.str) for v in node.outputs),
                 None if node.compute is None else node.compute.str,
+                node.again,
             )
             first = seen.setdefault(key, node)
         except TypeError:  # an attribute that cannot be compared (a function): never equal
@@ -139,9 +140,19 @@ def fold_constants(graph: Graph) -> None:
     graph.nodes = kept
 
 
+def copy_results(graph: Graph) -> None:
+    """Let results that no node makes (constants, memory from outside) be copies: they have memory of their own."""
+    for slot, ref in enumerate(graph.outputs):
+        if ref.value.node is None:
+            made = graph.value(ref.shape, ref.value.strides, ref.dtype)
+            graph.nodes.append(Node("@copy", [ref], {}, [made]))
+            graph.outputs[slot] = made.whole()
+
+
 def clean(graph: Graph) -> None:
     """All of them, in the order that leaves the least."""
     merge_copies(graph)
     fold_constants(graph)
+    copy_results(graph)
     merge_equal(graph)
     remove_dead(graph)

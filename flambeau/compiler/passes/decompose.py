@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.graph import Graph, Node, Ref, Value
+from flambeau.compiler.graph import Check, Graph, Node, Ref, Value
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 RULES: dict[str, Callable[[Builder, Node], bool | None]] = {}
@@ -44,6 +44,7 @@ class Builder:
 
     def __init__(self, graph: Graph, node: Node):
         self.graph = graph
+        self.again = False  # whether nodes are marked as computed again (see `Node.again`)
         self.source = node
         self.nodes: list[Node] = []
 
@@ -52,6 +53,7 @@ class Builder:
 
     def node(self, op: str, inputs: list[Any], attrs: dict[str, Any], out: Value) -> Ref:
         made = Node(op, inputs, attrs, [out], self.source.line)
+        made.again = self.again
         self.nodes.append(made)
         return out.whole()
 
@@ -206,17 +208,19 @@ def reduced(b: Builder, losses: Ref, reduction: str, out: Value) -> None:
         b("div", b.reduce("sum", losses, dims, False), float(math.prod(losses.shape)), out=out)
 
 
-def known_index(b: Builder, index: Any, size: int) -> bool:
+def known_index(b: Builder, index: Any, size: int, but: int | None = None) -> bool:
     """Whether an index needs no check where it is used: constants and draws within bounds, and outside memory, which
-    the entry checks before each call (`Graph.checks`)."""
+    the entry checks before each call (`Graph.checks`). Values equal to `but` are allowed as well."""
     if not isinstance(index, Ref) or index.dtype.kind != "i":
         return False
     value = index.value
     if value in b.graph.constants:
         array = b.graph.constants[value]
-        return bool(array.min() >= 0 and array.max() < size)
+        return Check(index, 0, size - 1, but).holds(array)
     if value.source is not None and value.source.kind in ("argument", "tensor"):
-        b.graph.checks.append((value, size))
+        check = Check(index, 0, size - 1, but)
+        if not any(check == known for known in b.graph.checks):
+            b.graph.checks.append(check)
         return True
     node = value.node
     if node is not None and node.op == "@draw" and node.attrs["kind"] == "randint":
@@ -229,34 +233,50 @@ def known_index(b: Builder, index: Any, size: int) -> bool:
 def _nll(b: Builder, node: Node) -> bool | None:
     x, target, weight = node.inputs
     out, reduction = single(node), node.attrs["reduction"]
-    if weight is not None or not fits(x) or len(x.shape) != 2 or not _plain_targets(b, node, target, x.shape[1]):
+    if weight is not None or not fits(x) or len(x.shape) != 2:
         return False
     n, classes = x.shape
-    own = b("eq", b.position((n, classes), 1), Ref(target.value, (n, 1), (target.strides[0], 0), target.offset), dtype=bool)
+    if not known_index(b, target, classes, node.attrs["ignore_index"]):
+        return False
+    own = _own_class(b, node, target, classes)
     picked = b.reduce("sum", b.node("where", [own, x, 0.0], {}, b.value((n, classes), contiguous((n, classes)), x.dtype)),
                       (1,), False)
     losses = b("neg", picked, out=out if reduction == "none" else None)
-    reduced(b, losses, reduction, out)
+    if reduction == "mean":
+        b("div", b.reduce("sum", losses, (0,), False), _counted(b, node, target, x.dtype), out=out)
+    else:
+        reduced(b, losses, reduction, out)
     return None
 
 
-def _plain_targets(b: Builder, node: Node, target: Any, classes: int) -> bool:
-    """Targets that are all classes: `ignore_index` is outside of them, so that the check of bounds excludes it."""
-    ignored = node.attrs["ignore_index"]
-    return not 0 <= ignored < classes and known_index(b, target, classes)
+def _own_class(b: Builder, node: Node, target: Ref, classes: int) -> Ref:
+    """Where a column is the class of its row; nowhere in rows to be ignored."""
+    n, ignored = target.shape[0], node.attrs["ignore_index"]
+    column = Ref(target.value, (n, 1), (target.strides[0], 0), target.offset)
+    own = b("eq", b.position((n, classes), 1), column, dtype=bool)
+    return b("logical_and", own, b("ne", column, ignored, dtype=bool)) if 0 <= ignored < classes else own
+
+
+def _counted(b: Builder, node: Node, target: Ref, dtype: Any) -> Ref:
+    """How many targets are not to be ignored."""
+    counts = b("ne", target, node.attrs["ignore_index"], dtype=bool)
+    numbers = b.node("to_copy", [counts], {"dtype": dtype}, b.value(target.shape, contiguous(target.shape), dtype))
+    return b.reduce("sum", numbers, (0,), False)
 
 
 @rule("nll_loss_backward")
 def _nll_backward(b: Builder, node: Node) -> bool | None:
     grad, x, target, weight = node.inputs
     out = single(node)
-    if weight is not None or not fits(grad, x) or len(x.shape) != 2 or not _plain_targets(b, node, target, x.shape[1]):
+    if weight is not None or not fits(grad, x) or len(x.shape) != 2:
         return False
     n, classes = x.shape
+    if not known_index(b, target, classes, node.attrs["ignore_index"]):
+        return False
     if grad.shape == (n,):
         grad = Ref(grad.value, (n, 1), (grad.strides[0], 0), grad.offset)
-    share = b("neg", b("div", grad, float(n)) if node.attrs["reduction"] == "mean" else grad)
-    own = b("eq", b.position((n, classes), 1), Ref(target.value, (n, 1), (target.strides[0], 0), target.offset), dtype=bool)
+    share = b("neg", b("div", grad, _counted(b, node, target, x.dtype)) if node.attrs["reduction"] == "mean" else grad)
+    own = _own_class(b, node, target, classes)
     b.node("where", [own, share, 0.0], {}, out)
     return None
 
@@ -316,6 +336,7 @@ def _normalize_backward(b: Builder, node: Node) -> bool | None:
     if node.op == "native_batch_norm_backward":
         weight, mean, var = along(weight, rank), along(mean, rank), along(var, rank)
     scale = b("rsqrt", b("add", var, node.attrs["eps"]))
+    b.again = True  # cheaper than keeping it from the forward: x is read either way
     unit = b("mul", b("sub", x, mean), scale)
     over = tuple(d for d in range(rank) if d not in axes) if node.op == "native_layer_norm_backward" else axes
     affine = node.attrs["affine"] is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from flambeau.core.dispatch import REGISTRY
 
 TYPES = frozenset("float32 float64 int8 int16 int32 int64 uint8 bool".split())
 LIMIT = 48  # members of a group: larger kernels only cost compile time
+NEAR = 4  # a node joins a group for what both read only among the latest groups: further back it would be kept for long
 ROW = 16384  # elements of a row that is read again while the cache holds it
 MOVES = ("@copy", "to_copy")
 _INTEGER_TRAPS = ("floor_divide", "div_floor", "div_trunc", "remainder", "fmod")  # raise for a zero divisor
@@ -129,7 +129,10 @@ class Fusion:
                 self.place(node)
             else:
                 self.add(Group(False, members=[node]), node)
-        return [group for group in self.groups if not group.gone]
+        for group in self.groups:
+            if group.fused and not group.gone:
+                self.delay(group)
+        return [group for group in self.groups if not group.gone and group.members]
 
     # ---- groups --------------------------------------------------------------------------------
 
@@ -156,13 +159,16 @@ class Fusion:
         if out.size > 1 or node.op == "@reduce":
             for ref in node.refs:
                 for group in self.readers.get(ref.value, ()):
-                    if group.fused and not group.gone and self.order[group] >= latest and group not in candidates:
+                    near = self.order[group] >= max(latest, len(self.groups) - NEAR)
+                    if group.fused and not group.gone and near and group not in candidates:
                         candidates.append(group)
         for group in candidates:
             dims = self.fit(group, node)
             if dims is not None:
                 self.join(group, node, dims)
                 self.sink(group, node)
+                if node.op == "@reduce":
+                    self.join_sums(group)
                 return
         self.join(*self.begin(node))
 
@@ -307,6 +313,57 @@ class Fusion:
                     votes += sum(1 if k in reduced else -1 for k, s in strides.items() if s == 1)
         return votes > 0
 
+    # ---- moving single nodes to where they are used -----------------------------------------------------
+
+    def delay(self, group: Group) -> None:
+        """Move what only one later group reads into that group, if it can be made there from what lies in memory."""
+        outside = {ref.value for ref in (*self.graph.outputs, *self.graph.writes.values())}
+        for node in reversed(list(group.members)):
+            out = node.outputs[0]
+            assert out is not None
+            readers = self.readers.get(out, ())
+            if node.op in ("@reduce", "@gather") or out in outside or out.size == 1 or len(readers) != 1:
+                continue
+            (later,) = readers
+            if not later.fused or any(ref.value is out for member in group.members for ref in member.refs):
+                continue
+            self.move(node, group, later, outside)
+
+    def move(self, node: Node, group: Group, later: Group, outside: set[Value]) -> None:
+        out = node.outputs[0]
+        assert out is not None
+        places = self.match(later, out.whole())
+        if places is None or len(later.members) >= LIMIT or len(later.layouts[out]) != 1:
+            return
+        full = {k for k, n in enumerate(later.sizes) if n > 1}
+        if {k for k in places if k is not None} != full:
+            return
+        more = 0
+        for ref in node.refs:
+            kept = ref.value not in group.made or ref.value in outside or self.readers.get(ref.value)
+            if not kept or ref.value in self.positions:
+                return
+            if ref.value not in later.layouts and ref.value not in later.made and math.prod(ref.shape) * 8 > out.size:
+                more += 1
+        if more > 1:
+            return
+        group.members.remove(node)
+        group.made.discard(out)
+        group.after.discard(out)
+        dims = group.dims.pop(node)
+        del dims
+        later.members.insert(0, node)
+        later.made.add(out)
+        later.dims[node] = places
+        self.home[out] = later
+        self.readers[out] = []
+        for position, x in enumerate(node.inputs):
+            if isinstance(x, Ref):
+                self.note_load(later, x, [None if a is None else places[a] for a in alignment(node, position)])
+                known = self.readers.setdefault(x.value, [])
+                if x.value not in later.made and later not in known:
+                    known.append(later)
+
     # ---- moving an earlier group into a later one -----------------------------------------------------
 
     def sink(self, group: Group, node: Node) -> None:
@@ -339,16 +396,71 @@ class Fusion:
             return
         if early.reduced is not None:
             return
+        if self.needed_before(early, late):
+            return
+        self.absorb(early, late, onto)
+
+    def needed_before(self, early: Group, late: Group) -> bool:
+        """Whether a group between the two reads what the early one makes."""
         border = self.order[late]
-        for value in early.made:
-            if any(self.order[g] < border and g is not early and not g.gone for g in self.readers.get(value, ())):
-                return
+        return any(
+            self.order[g] < border and g is not early and not g.gone
+            for value in early.made
+            for g in self.readers.get(value, ())
+        )
+
+    def join_sums(self, late: Group) -> None:
+        """Merge a recent group of reductions over the same elements into this one: one pass over memory for both."""
+        for value in list(late.layouts):
+            for other in list(self.readers.get(value, ())):
+                if (
+                    other is late or other.gone or not other.fused or other.reduced is None
+                    or self.order[other] < len(self.groups) - 2 * NEAR
+                    or len(other.members) + len(late.members) > LIMIT or value not in other.layouts
+                    or reads_from(late, other) or reads_from(other, late)
+                    or not self.movable(other, late)
+                ):
+                    continue
+                onto = self.same_space(other, late, value)
+                if onto is not None and frozenset(onto[k] for k in other.reduced) == late.reduced:
+                    self.absorb(other, late, onto)
+
+    def movable(self, other: Group, late: Group) -> bool:
+        """Whether a group may run in the place of another one."""
+        if self.order[other] < self.order[late]:
+            return not self.needed_before(other, late)
+        border = self.order[late]
+        return all(
+            self.order[self.home[ref.value]] < border
+            for node in other.members for ref in node.refs
+            if ref.value in self.home and ref.value not in other.made
+        )
+
+    def same_space(self, early: Group, late: Group, value: Value) -> dict[int, int] | None:
+        """Which dimension of the late group each of the early one is, told by how both read a value."""
+        wide = {k for k, n in enumerate(early.sizes) if n > 1}
+        for offset, strides in early.layouts[value]:
+            for other, there in late.layouts[value]:
+                if offset != other or set(strides) != wide:
+                    continue
+                by_stride = {(s, late.sizes[k]): k for k, s in there.items()}
+                onto = {k: by_stride.get((s, early.sizes[k])) for k, s in strides.items()}
+                found = {k: v for k, v in onto.items() if v is not None}
+                if len(found) == len(wide) and set(found.values()) == {k for k, n in enumerate(late.sizes) if n > 1}:
+                    return found
+        return None
+
+    def absorb(self, early: Group, late: Group, onto: dict[int, int]) -> None:
+        """Make the members of an earlier group the first ones of a later group."""
         early.gone = True
         for value, layouts in early.layouts.items():
             known = late.layouts.setdefault(value, [])
             known.extend((o, {onto[k]: s for k, s in strides.items() if k in onto}) for o, strides in layouts)
         for member in early.members:
             late.dims[member] = [None if k is None else onto.get(k) for k in early.dims[member]]
+            if member in early.reduce_places:
+                late.reduce_places[member] = [None if k is None else onto.get(k) for k in early.reduce_places[member]]
+        late.after |= early.after
         late.members = early.members + late.members
         late.made |= early.made
         for value in early.made:
@@ -361,6 +473,11 @@ class Fusion:
         for value in early.made:
             if late in self.readers.get(value, ()):
                 self.readers[value].remove(late)
+
+
+def reads_from(reader: Group, maker: Group) -> bool:
+    """Whether a member of one group reads what another group makes."""
+    return any(ref.value in maker.made for node in reader.members for ref in node.refs)
 
 
 def out_dims_of_reduce(node: Node, dims: list[int | None]) -> list[int | None]:
