@@ -1,6 +1,6 @@
 """The recurrences of generated code (`backends/llvm/recurrences.py`) for eager arrays.
 
-All arrays are float32; the hidden size is a multiple of `MULTIPLE`. The functions are those of the primitives in
+All arrays are float32; the hidden size is at least `SMALLEST`. The functions are those of the primitives in
 `ops/recurrent.py`, whose names and shapes they share.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.backends import threads
-from flambeau.backends.llvm.frames import FRAMES, MULTIPLE, parts_of, scratch_size, visiting
+from flambeau.backends.llvm.frames import FRAMES, SMALLEST, parts_of, scratch_size, visiting
 from flambeau.compiler.native import compiled
 
 
@@ -33,7 +33,7 @@ def _function(name: str) -> Any:
 def fits(*arrays: np.ndarray | None) -> bool:
     """Whether these can do a scan on such arrays, of which the last is w_hh."""
     size = arrays[-1].shape[1]  # type: ignore[union-attr]
-    return size > 0 and size % MULTIPLE == 0 and all(
+    return size >= SMALLEST and all(
         a is None or (type(a) is np.ndarray and a.dtype == np.float32 and a.size) for a in arrays)
 
 

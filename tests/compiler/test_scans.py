@@ -48,7 +48,7 @@ def apart(rows, size, draw):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("sizes", BATCHES)
-@pytest.mark.parametrize("size", [16, 48])
+@pytest.mark.parametrize("size", [16, 43])
 def test_lstm(sizes, size, reverse, parts):
     draw, rows, batch = draws(1), sum(sizes), sizes[0]
     gates, h0, c0, w_hh = draw(rows, 4 * size), draw(batch, size), draw(batch, size), 0.2 * draw(4 * size, size)
@@ -66,7 +66,7 @@ def test_lstm(sizes, size, reverse, parts):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("sizes", BATCHES)
-def test_gru(sizes, reverse, bias, parts, size=32):
+def test_gru(sizes, reverse, bias, parts, size=37):
     draw, rows, batch = draws(2), sum(sizes), sizes[0]
     gates, h0, w_hh = draw(rows, 3 * size), draw(batch, size), 0.2 * draw(3 * size, size)
     b_hh = draw(3 * size) if bias else None
@@ -83,7 +83,7 @@ def test_gru(sizes, reverse, bias, parts, size=32):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("sizes", BATCHES)
-def test_elman(sizes, reverse, relu, parts, size=48):
+def test_elman(sizes, reverse, relu, parts, size=41):
     draw, rows, batch = draws(3), sum(sizes), sizes[0]
     gates, h0, w_hh = draw(rows, size), draw(batch, size), 0.2 * draw(size, size)
     options = {"sizes": sizes, "relu": relu, "reverse": reverse}
@@ -114,7 +114,7 @@ def test_nan_passes_through_relu():
 
 
 @pytest.mark.parametrize(
-    "dtype, size, fits", [(np.float32, 16, True), (np.float32, 24, False), (np.float64, 16, False)]
+    "dtype, size, fits", [(np.float32, 16, True), (np.float32, 15, False), (np.float64, 16, False)]
 )
 def test_what_it_can_do(dtype, size, fits):
     assert scans.fits(np.zeros((3, 4 * size), dtype), None, np.zeros((4 * size, size), dtype)) is fits

@@ -8,7 +8,7 @@ import numpy as np
 
 UNITS = 8  # the units that one vector holds
 WORTH_A_THREAD = 8e6  # floating point operations of a scan, some 0.1 ms
-MULTIPLE = 16  # sizes must be a multiple of it
+SMALLEST = 16  # hidden size
 
 # The words of each frame: sizes, and behind the bar addresses. `table` has the steps (first row, rows) in visiting
 # order, `d_out_step` is the distance of d_out's rows; the names are otherwise those of `ops/recurrent.py`. `before`
@@ -33,8 +33,8 @@ def parts_of(kind: str, rows: int, batch: int, size: int, threads: int) -> int:
 
 def scratch_size(kind: str, batch: int, size: int, parts: int) -> int:
     """Bytes of scratch memory that a scan, forward or backward, needs."""
-    gates = GATES[kind]
-    return 4 * (gates * size * size + parts * -(-batch // parts) * max(gates, 2) * UNITS)
+    gates, padded = GATES[kind], -(-size // (2 * UNITS)) * 2 * UNITS
+    return 4 * (gates * padded * size + parts * -(-batch // parts) * max(gates * UNITS, padded))
 
 
 def visiting(sizes: Sequence[int], reverse: bool) -> np.ndarray:

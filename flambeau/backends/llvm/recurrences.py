@@ -28,8 +28,8 @@ def emit_lstm(module: Any) -> Any:
         product, wide = emit_product(module, 2), w.number((f.size, 4))
         with loop(b, *share.args[1:]) as part, loop(b, 0, f.steps) as k:
             step = Step(w, f, part, k, 4, 2, product)
-            with loop(b, 0, f.size, UNITS) as unit:
-                step.multiply(unit)
+            with w.blocks(f.size) as (block, unit):
+                step.multiply(block)
                 with loop(b, 0, step.rows) as r:
                     sequence, row = step.row(r)
                     above = w.at(f.gates, (row, wide), unit)
@@ -41,12 +41,10 @@ def emit_lstm(module: Any) -> Any:
                     place = w.at(f.acts, (row, wide), unit)
                     for n, gate in enumerate((i, forget, o, g)):
                         w.store(gate, w.at(place, (f.size, n)))
-                    state = w.at(f.c_n, (sequence, f.size), unit)
-                    c = forget * w.load(state) + i * g
-                    w.store(c, state)
+                    c = forget * w.load(w.at(f.c_n, (sequence, f.size), unit)) + i * g
                     w.store(c, w.at(f.cells, (row, f.size), unit))
                     w.store(o * m.tanh(c), w.at(f.out, (row, f.size), unit))
-            step.keep()
+            step.keep((f.h_n, f.out), (f.c_n, f.cells))
         w.done()
     return emit_forward(module, "lstm", "lstm", share, [("h_n", "h0"), ("c_n", "c0")], 2)
 
@@ -59,19 +57,19 @@ def emit_lstm_backward(module: Any) -> Any:
         product, wide = emit_product(module, 2), w.number((f.size, 4))
         with loop(b, *share.args[1:]) as part, loop(b, 0, f.steps) as visited:
             step = BackStep(w, f, part, visited)
+            kept = w.own(f, part, 4, f.size)
             with loop(b, 0, step.rows) as r:
                 sequence, row = step.row(r)
                 cell = step.started_from(sequence, f.cells, f.c0)
                 hidden = step.started_from(sequence, f.out, f.h0)
-                with loop(b, 0, f.size, UNITS) as unit:
+                with w.blocks(f.size) as (_, unit):
                     w.store(w.load(w.at(hidden, unit)), w.at(f.before, (row, f.size), unit))
                     i, forget, o, g = (w.load(w.at(f.acts, (row, wide), (f.size, n), unit)) for n in range(4))
                     dh = w.load(w.at(f.d_h0, (sequence, f.size), unit))
                     dh = dh + w.load(w.at(f.d_out, (row, f.d_out_step), unit))
-                    state = w.at(f.d_c0, (sequence, f.size), unit)
                     squashed = m.tanh(w.load(w.at(f.cells, (row, f.size), unit)))
-                    dc = w.load(state) + dh * o * (1 - squashed * squashed)
-                    w.store(dc * forget, state)
+                    dc = w.load(w.at(f.d_c0, (sequence, f.size), unit)) + dh * o * (1 - squashed * squashed)
+                    w.store(dc * forget, w.at(kept, unit))
                     gradients = (
                         dc * g * (i - i * i),
                         dc * w.load(w.at(cell, unit)) * (forget - forget * forget),
@@ -81,6 +79,7 @@ def emit_lstm_backward(module: Any) -> Any:
                     place = w.at(f.d_gates, (row, wide), unit)
                     for n, gradient in enumerate(gradients):
                         w.store(gradient, w.at(place, (f.size, n)))
+                w.copy(w.at(f.d_c0, (sequence, f.size)), kept, f.size)
             step.multiply(product, f.d_gates, 4)
         w.done()
     return emit_backward(module, "lstm", "lstm", share, [("d_h0", "d_h"), ("d_c0", "d_c")])
@@ -94,8 +93,8 @@ def emit_gru(module: Any) -> Any:
         product = emit_product(module, 3)
         with loop(b, *share.args[1:]) as part, loop(b, 0, f.steps) as k:
             step = Step(w, f, part, k, 3, 3, product)
-            with loop(b, 0, f.size, UNITS) as unit:
-                step.multiply(unit)
+            with w.blocks(f.size) as (block, unit):
+                step.multiply(block)
                 with loop(b, 0, step.rows) as r:
                     sequence, row = step.row(r)
                     bias = w.at(f.b_hh, unit)
@@ -110,7 +109,7 @@ def emit_gru(module: Any) -> Any:
                         w.store(value, w.at(place, (f.size, n)))
                     old = w.load(w.at(f.h_n, (sequence, f.size), unit))
                     w.store((old - new) * update + new, w.at(f.out, (row, f.size), unit))
-            step.keep()
+            step.keep((f.h_n, f.out))
         w.done()
     return emit_forward(module, "gru", "gru", share, [("h_n", "h0")], 3)
 
@@ -120,21 +119,22 @@ def emit_gru_backward(module: Any) -> Any:
     share, w = begin_share(module, "gru_backward")
     if w is not None:
         b, f = w.b, w.frame(share.args[0], "gru_backward")
-        product = emit_product(module, 2, add=True)
+        product = emit_product(module, 2)
         with loop(b, *share.args[1:]) as part, loop(b, 0, f.steps) as visited:
             step = BackStep(w, f, part, visited)
+            kept = w.own(f, part, 3, f.size)
             with loop(b, 0, step.rows) as r:
                 sequence, row = step.row(r)
                 hidden = step.started_from(sequence, f.out, f.h0)
-                with loop(b, 0, f.size, UNITS) as unit:
+                with w.blocks(f.size) as (_, unit):
                     old = w.load(w.at(hidden, unit))
                     w.store(old, w.at(f.before, (row, f.size), unit))
                     reset, update, new, given = (
                         w.load(w.at(f.acts, (row, f.size, 4), (f.size, n), unit)) for n in range(4)
                     )
-                    state = w.at(f.d_h0, (sequence, f.size), unit)
-                    dh = w.load(state) + w.load(w.at(f.d_out, (row, f.d_out_step), unit))
-                    w.store(dh * update, state)
+                    dh = w.load(w.at(f.d_h0, (sequence, f.size), unit))
+                    dh = dh + w.load(w.at(f.d_out, (row, f.d_out_step), unit))
+                    w.store(dh * update, w.at(kept, (r, f.size), unit))
                     d_new = dh * (1 - update) * (1 - new * new)
                     d_update = dh * (old - new) * (update - update * update)
                     d_reset = d_new * given * (reset - reset * reset)
@@ -143,6 +143,8 @@ def emit_gru_backward(module: Any) -> Any:
                         for n, gradient in enumerate((d_reset, d_update, last)):
                             w.store(gradient, w.at(place, (f.size, n)))
             step.multiply(product, f.d_recurrent, 3)
+            with loop(b, 0, step.rows) as r:
+                w.copy(w.at(f.d_h0, (step.row(r)[0], f.size)), w.at(kept, (r, f.size)), f.size, add=True)
         w.done()
     return emit_backward(module, "gru", "gru", share, [("d_h0", "d_h")])
 
@@ -156,15 +158,15 @@ def emit_rnn(module: Any, relu: bool) -> Any:
         product = emit_product(module, 2)
         with loop(b, *share.args[1:]) as part, loop(b, 0, f.steps) as k:
             step = Step(w, f, part, k, GATES["rnn"], 2, product)
-            with loop(b, 0, f.size, 2 * UNITS) as unit:
-                step.multiply(unit)
+            with w.blocks(f.size, 2 * UNITS) as (block, unit):
+                step.multiply(block)
                 with loop(b, 0, step.rows) as r:
                     _, row = step.row(r)
                     for half in (0, UNITS):
                         total = w.load(w.at(step.sums, (r, step.width), half)) + w.load(
                             w.at(f.gates, (row, f.size), unit, half))
                         w.store(m.maximum(total, 0) if relu else m.tanh(total), w.at(f.out, (row, f.size), unit, half))
-            step.keep()
+            step.keep((f.h_n, f.out))
         w.done()
     return emit_forward(module, kind, "rnn", share, [("h_n", "h0")], 2, 2 * UNITS)
 
@@ -181,7 +183,7 @@ def emit_rnn_backward(module: Any, relu: bool) -> Any:
             with loop(b, 0, step.rows) as r:
                 sequence, row = step.row(r)
                 hidden = step.started_from(sequence, f.out, f.h0)
-                with loop(b, 0, f.size, UNITS) as unit:
+                with w.blocks(f.size) as (_, unit):
                     w.store(w.load(w.at(hidden, unit)), w.at(f.before, (row, f.size), unit))
                     dh = w.load(w.at(f.d_h0, (sequence, f.size), unit))
                     dh = dh + w.load(w.at(f.d_out, (row, f.d_out_step), unit))

@@ -12,6 +12,8 @@ batch 32 (packed, 1280 rows) and 256 units: LSTM forward 31 ms in NumPy and Open
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ from llvmlite import ir
 from flambeau.backends.llvm import registers as reg
 from flambeau.backends.llvm import runtime
 from flambeau.backends.llvm.frames import FRAMES, GATES, UNITS
-from flambeau.backends.llvm.mersenne import loop
+from flambeau.backends.llvm.mersenne import each, loop
 from flambeau.backends.llvm.scalars import Maths, Scalar
 
 HEIGHTS = {2: (6, 4, 2, 1), 3: (4, 2, 1)}  # by vectors in a panel's row: rows whose sums fill 16 registers, and fewer
@@ -77,10 +79,25 @@ class Writer:
         """Write one vector."""
         self.m.store(value, address)
 
-    def copy(self, target: Any, source: Any, count: Any) -> None:
-        """Copy `count` floats, a multiple of UNITS."""
-        with loop(self.b, 0, count, UNITS) as i:
-            self.store(self.load(self.at(source, i)), self.at(target, i))
+    def copy(self, target: Any, source: Any, count: Any, add: bool = False) -> None:
+        """Copy `count` floats, or add them to what is there."""
+
+        def body(i: Any, lanes: int) -> None:
+            value, place = self.m.load(self.at(source, i), float32, lanes), self.at(target, i)
+            self.store(value + self.m.load(place, float32, lanes) if add else value, place)
+
+        each(self.b, 0, count, UNITS, body)
+
+    @contextmanager
+    def blocks(self, size: Any, width: int = UNITS) -> Iterator[tuple[Any, Any]]:
+        """A loop over blocks of `width` units: yields where the block would begin, and where it does.
+
+        The last one begins earlier than it would if it would reach over the end. So what a block does may happen twice
+        to some units: it must not change what it reads.
+        """
+        last = self.b.sub(size, const(width))
+        with loop(self.b, 0, size, width) as block:
+            yield block, self.b.select(self.b.icmp_signed("<", block, last), block, last)
 
     def step(self, table: Any, k: Any) -> tuple[Any, Any]:
         """First row and number of rows of the step visited as number k."""
@@ -91,6 +108,13 @@ class Writer:
     def share(self, rows: Any, part: Any, parts: Any) -> Any:
         """How many of the rows part, part + parts, part + 2 * parts, … there are below `rows`."""
         return self.b.sdiv(self.b.sub(self.b.add(rows, self.b.sub(parts, const(1))), part), parts)
+
+    def own(self, f: Any, part: Any, gates: int, width: Any) -> Any:
+        """Memory of one share behind the panels: `width` floats for each of its rows."""
+        b = self.b
+        blocks = b.sdiv(b.add(f.size, const(2 * UNITS - 1)), const(2 * UNITS))
+        most = b.sdiv(b.add(f.batch, b.sub(f.parts, const(1))), f.parts)
+        return self.at(f.scratch, (blocks, f.size, gates * 2 * UNITS), (part, most, width))
 
     def done(self) -> Any:
         """The function, whose body ends here."""
@@ -118,21 +142,20 @@ def begin_share(module: Any, name: str) -> tuple[Any, Writer | None]:
 # ---- the product -----------------------------------------------------------------------------------
 
 
-def emit_block(module: Any, height: int, vectors: int, add: bool) -> Any:
+def emit_block(module: Any, height: int, vectors: int) -> Any:
     """`void (ptr a, i64 a_step, ptr panel, i64 depth, ptr c, i64 c_step)`: c = a @ panel, for a few rows of a.
 
-    The panel has `depth` rows of some vectors, one after the other; c gets as many columns. Steps lead from row to
-    row. With `add` the product is added to c.
+    The panel has `depth` rows of some vectors, one after the other; c gets as many columns. Steps lead from row to row.
     """
-    name = f"flambeau.scan.block{height}x{vectors}{'+' if add else ''}"
-    made, w = begin(module, name, [reg.pointer, reg.i64, reg.pointer, reg.i64, reg.pointer, reg.i64])
+    parameters = [reg.pointer, reg.i64, reg.pointer, reg.i64, reg.pointer, reg.i64]
+    made, w = begin(module, f"flambeau.scan.block{height}x{vectors}", parameters)
     if w is None:
         return made
     b, (a, a_step, panel, depth, c, c_step) = w.b, made.args
     places = [(r, v) for r in range(height) for v in range(vectors)]
     rows = [w.at(a, (a_step, r)) for r in range(height)]
     targets = [w.at(c, (c_step, r), UNITS * v) for r, v in places]
-    starts = [w.load(target).value if add else reg.splat(ir.FloatType(), 0.0, UNITS) for target in targets]
+    zero = reg.splat(ir.FloatType(), 0.0, UNITS)
     entry, body, done = b.block, b.append_basic_block(), b.append_basic_block()
     b.branch(body)
     b.position_at_end(body)
@@ -142,7 +165,7 @@ def emit_block(module: Any, height: int, vectors: int, add: bool) -> Any:
     left = [w.m.broadcast(w.m.load(w.at(row, k), float32), UNITS) for row in rows]
     new = [w.m.fma(left[r], right[v], Scalar(b, total, float32)).value for (r, v), total in zip(places, sums)]
     following = b.add(k, const(1))
-    for phi, start, value in zip([k, *sums], [const(0), *starts], [following, *new]):
+    for phi, start, value in zip([k, *sums], [const(0), *[zero] * len(sums)], [following, *new]):
         phi.add_incoming(start, entry)
         phi.add_incoming(value, b.block)
     b.cbranch(b.icmp_signed("<", following, depth), body, done)
@@ -152,16 +175,16 @@ def emit_block(module: Any, height: int, vectors: int, add: bool) -> Any:
     return w.done()
 
 
-def emit_product(module: Any, vectors: int, add: bool = False) -> Any:
+def emit_product(module: Any, vectors: int) -> Any:
     """`void (ptr a, i64 a_step, i64 rows, ptr panel, i64 depth, ptr c, i64 c_step)`: all rows of a times one panel."""
     parameters = [reg.pointer, reg.i64, reg.i64, reg.pointer, reg.i64, reg.pointer, reg.i64]
-    made, w = begin(module, f"flambeau.scan.product{vectors}{'+' if add else ''}", parameters)
+    made, w = begin(module, f"flambeau.scan.product{vectors}", parameters)
     if w is None:
         return made
     b, (a, a_step, rows, panel, depth, c, c_step) = w.b, made.args
     start: Any = const(0)
     for height in HEIGHTS[vectors]:
-        block = emit_block(module, height, vectors, add)
+        block = emit_block(module, height, vectors)
         stop = b.sub(rows, b.srem(b.sub(rows, start), const(height)))
         with loop(b, start, stop, height) as r:
             b.call(block, [w.at(a, (a_step, r)), a_step, panel, depth, w.at(c, (c_step, r)), c_step])
@@ -175,12 +198,12 @@ def pack_gates(w: Writer, f: Any, gates: int, vectors: int, units: int = UNITS) 
     A panel has `vectors` vectors in a row: the gates of 8 units side by side, or 16 units of the only gate.
     """
     b = w.b
-    with loop(b, 0, f.size, units) as unit:
+    with w.blocks(f.size, units) as (block, unit):
         for place in range(gates * units // UNITS):
             gate, part = divmod(place, units // UNITS)
             panel, side = divmod(place, vectors)
-            # The panels of the units before, and of these units the panels before this one.
-            target = w.at(f.scratch, (unit, f.size, gates), (f.size, panel * vectors * UNITS), side * UNITS)
+            # The panels of the blocks before, and of this block the panels before this one.
+            target = w.at(f.scratch, (block, f.size, gates), (f.size, panel * vectors * UNITS), side * UNITS)
             for j in range(UNITS):
                 source = w.at(f.w_hh, (b.add(b.add(unit, w.number((f.size, gate))), const(part * UNITS + j)), f.size))
                 with loop(b, 0, f.size) as k:
@@ -191,10 +214,11 @@ def pack_gates(w: Writer, f: Any, gates: int, vectors: int, units: int = UNITS) 
 def pack_columns(w: Writer, f: Any, gates: int) -> None:
     """Panels of the weights (gates * size, size) as they are: 16 columns each."""
     depth = w.number((f.size, gates))
-    with loop(w.b, 0, f.size, 2 * UNITS) as column:
-        target = w.at(f.scratch, (column, depth))
+    with w.blocks(f.size, 2 * UNITS) as (block, column):
+        target = w.at(f.scratch, (block, depth))
         with loop(w.b, 0, depth) as k:
-            w.copy(w.at(target, (k, 2 * UNITS)), w.at(f.w_hh, (k, f.size), column), const(2 * UNITS))
+            for v in (0, UNITS):
+                w.store(w.load(w.at(f.w_hh, (k, f.size), column, v)), w.at(target, (k, 2 * UNITS), v))
 
 
 # ---- the walk over time ----------------------------------------------------------------------------
@@ -241,30 +265,30 @@ class Step:
         self.gates, self.vectors = gates, vectors
         self.first, rows = w.step(f.table, k)
         self.rows = w.share(rows, part, f.parts)
-        most = w.b.sdiv(w.b.add(f.batch, w.b.sub(f.parts, const(1))), f.parts)
         self.width = max(gates, vectors) * UNITS
-        self.sums = w.at(f.scratch, (f.size, f.size, gates), (part, most, self.width))
+        self.sums = w.own(f, part, gates, self.width)
 
     def row(self, r: Any) -> tuple[Any, Any]:
         """The sequence, and the row of all steps, that the share's row number r stands for."""
         sequence = self.w.b.add(self.part, self.w.b.mul(r, self.f.parts))
         return sequence, self.w.b.add(self.first, sequence)
 
-    def multiply(self, unit: Any) -> None:
-        """The state times the panels of the units from `unit` on, into `sums`."""
+    def multiply(self, block: Any) -> None:
+        """The state times the panels of a block of units, into `sums`."""
         w, f = self.w, self.f
         for panel in range(self.width // (self.vectors * UNITS)):
-            at = w.at(f.scratch, (unit, f.size, self.gates), (f.size, panel * self.vectors * UNITS))
+            at = w.at(f.scratch, (block, f.size, self.gates), (f.size, panel * self.vectors * UNITS))
             w.b.call(self.product, [
                 w.at(f.h_n, (self.part, f.size)), w.number((f.parts, f.size)), self.rows, at, f.size,
                 w.at(self.sums, panel * self.vectors * UNITS), const(self.width)])
 
-    def keep(self) -> None:
-        """Make the new hidden state, which is in `out`, the state. Only now: the products read all of the old one."""
+    def keep(self, *states: tuple[Any, Any]) -> None:
+        """Make the new rows of (state, rows of all steps) the states. Only now: all blocks read the old ones."""
         w, f = self.w, self.f
         with loop(w.b, 0, self.rows) as r:
             sequence, row = self.row(r)
-            w.copy(w.at(f.h_n, (sequence, f.size)), w.at(f.out, (row, f.size)), f.size)
+            for state, rows in states:
+                w.copy(w.at(state, (sequence, f.size)), w.at(rows, (row, f.size)), f.size)
 
 
 class BackStep:
@@ -293,8 +317,8 @@ class BackStep:
         """The gradients of this step's gates times the weights: into d_h0, where the gradient of the state is."""
         w, f = self.w, self.f
         depth = w.number((f.size, gates))
-        with loop(w.b, 0, f.size, 2 * UNITS) as column:
+        with w.blocks(f.size, 2 * UNITS) as (block, column):
             w.b.call(product, [
                 w.at(gradients, (w.b.add(self.first, self.part), depth)), w.number((f.parts, depth)), self.rows,
-                w.at(f.scratch, (column, depth)), depth, w.at(f.d_h0, (self.part, f.size), column),
+                w.at(f.scratch, (block, depth)), depth, w.at(f.d_h0, (self.part, f.size), column),
                 w.number((f.parts, f.size))])

@@ -1,7 +1,7 @@
 """Recurrent layers: the scans over time as one native routine each (`backends/llvm/recurrences.py`).
 
 The gradient of the recurrent weights is one product over all steps, which goes the way of every product. What a scan
-cannot do (projections, other types, sizes that no vector divides, gradients of what only derivatives read) stays with
+cannot do (projections, other types, a few units, gradients of what only derivatives read) stays with
 NumPy.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.backends.llvm.frames import FRAMES, MULTIPLE, parts_of, scratch_size, visiting
+from flambeau.backends.llvm.frames import FRAMES, SMALLEST, parts_of, scratch_size, visiting
 from flambeau.compiler.graph import Node, Ref, Value
 from flambeau.compiler.kernel import Kernel, Load, Reduce, Store
 from flambeau.compiler.lower.onednn import FLOAT, Plan, contiguous_strides, is_plain
@@ -109,7 +109,7 @@ def _suits(node: Node, weights: Any, *operands: Any) -> bool:
     if not all(isinstance(ref, Ref) and ref.dtype == FLOAT and all(ref.shape) for ref in given):
         return False
     results = [value for value in node.outputs if value is not None]
-    return weights.shape[1] % MULTIPLE == 0 and all(is_plain(value.whole()) for value in results)
+    return weights.shape[1] >= SMALLEST and all(is_plain(value.whole()) for value in results)
 
 
 def _is_zero(low: Lowering, operand: Any) -> bool:
