@@ -1,4 +1,4 @@
-"""Learned and random augmentation policies: AutoAugment, RandAugment, and TrivialAugment."""
+"""Learned and random augmentation policies: AutoAugment, RandAugment, TrivialAugment and AugMix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import Enum
 import flambeau as torch
 from flambeau import nn
 from flambeau.vision.transforms import functional as F
-from flambeau.vision.transforms.geometry import NEAREST, fill_of
+from flambeau.vision.transforms.geometry import BILINEAR, NEAREST, fill_of, integer
 from flambeau.vision.transforms.modes import interpolation_of
 
-__all__ = ["AutoAugment", "AutoAugmentPolicy", "RandAugment", "TrivialAugmentWide"]
+__all__ = ["AugMix", "AutoAugment", "AutoAugmentPolicy", "RandAugment", "TrivialAugmentWide"]
 
 
 class AutoAugmentPolicy(Enum):
@@ -134,6 +134,13 @@ def _apply(img, name: str, magnitude: float, interpolation, fill):
     return plain[name](img)
 
 
+class _Signed(nn.Module):
+    """What the random policies have in common: a coin for the sign of a magnitude."""
+
+    def _negative(self) -> bool:
+        return bool(integer(0, 2))
+
+
 class AutoAugment(nn.Module):
     """One of the 25 pairs of operations learned on a data set (Cubuk et al. 2019), for PIL images or uint8 tensors."""
 
@@ -147,31 +154,37 @@ class AutoAugment(nn.Module):
     @staticmethod
     def get_params(transform_num: int):
         """The number of the pair, two numbers in [0, 1) that decide whether its halves are done, and two signs."""
-        policy = int(torch.randint(transform_num, (1,)).item())
+        policy = integer(0, transform_num)
         return policy, torch.rand((2,)), torch.randint(2, (2,))
 
     def forward(self, img):
         """The augmented image."""
-        fill = fill_of(img, self.fill)
         chosen, chances, signs = self.get_params(len(self.policies))
+        space = self._space(img)
+        for step, chance, sign in zip(self.policies[chosen], chances.tolist(), signs.tolist(), strict=True):
+            # Compared as float32, in which the chances are drawn.
+            if chance <= torch.tensor(step[1]).item():
+                img = self._step(img, step, space, lambda sign=sign: sign == 0)
+        return img
+
+    def _space(self, img) -> dict[str, tuple[list, bool]]:
         _, height, width = F.get_dimensions(img)
         reach = _reach(0.3, 150.0 / 331.0 * width, 150.0 / 331.0 * height, 30.0, 0.9)
-        space = _space(f"{SHARED} Equalize Invert", 10, reach)
-        steps = zip(self.policies[chosen], chances.tolist(), signs.tolist(), strict=True)
-        for (name, p, bin_), chance, sign in steps:
-            # Compared as float32, in which the chances are drawn.
-            if chance <= torch.tensor(p).item():
-                magnitudes, signed = space[name]
-                magnitude = magnitudes[bin_] if bin_ is not None else 0.0
-                magnitude = -magnitude if signed and sign == 0 else magnitude
-                img = _apply(img, name, magnitude, self.interpolation, fill)
-        return img
+        return _space(f"{SHARED} Equalize Invert", 10, reach)
+
+    def _step(self, img, step, space, negative):
+        """The image after one operation of a policy."""
+        name, _, bin_ = step
+        magnitudes, signed = space[name]
+        magnitude = magnitudes[bin_] if bin_ is not None else 0.0
+        magnitude = -magnitude if bin_ is not None and signed and negative() else magnitude
+        return _apply(img, name, magnitude, self.interpolation, fill_of(img, self.fill))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(policy={self.policy}, fill={self.fill})"
 
 
-class RandAugment(nn.Module):
+class RandAugment(_Signed):
     """`num_ops` random operations of one magnitude (Cubuk et al. 2020), for PIL images or uint8 tensors."""
 
     def __init__(
@@ -191,10 +204,10 @@ class RandAugment(nn.Module):
         reach = _reach(0.3, 150.0 / 331.0 * width, 150.0 / 331.0 * height, 30.0, 0.9)
         space = _space(f"Identity {SHARED} Equalize", self.num_magnitude_bins, reach)
         for _ in range(self.num_ops):
-            name = list(space)[int(torch.randint(len(space), (1,)).item())]
+            name = list(space)[integer(0, len(space))]
             magnitudes, signed = space[name]
             magnitude = magnitudes[self.magnitude] if magnitudes else 0.0
-            if signed and torch.randint(2, (1,)).item():
+            if signed and self._negative():
                 magnitude = -magnitude
             img = _apply(img, name, magnitude, self.interpolation, fill)
         return img
@@ -206,7 +219,7 @@ class RandAugment(nn.Module):
         )
 
 
-class TrivialAugmentWide(nn.Module):
+class TrivialAugmentWide(_Signed):
     """One random operation of a random magnitude (Müller and Hutter 2021), for PIL images or uint8 tensors."""
 
     def __init__(self, num_magnitude_bins: int = 31, interpolation=NEAREST, fill=None):
@@ -220,15 +233,86 @@ class TrivialAugmentWide(nn.Module):
         fill = fill_of(img, self.fill)
         reach = _reach(0.99, 32.0, 32.0, 135.0, 0.99)
         space = _space(f"Identity {SHARED} Equalize", self.num_magnitude_bins, reach, lost_bits=6)
-        name = list(space)[int(torch.randint(len(space), (1,)).item())]
+        name = list(space)[integer(0, len(space))]
         magnitudes, signed = space[name]
-        magnitude = magnitudes[int(torch.randint(len(magnitudes), (1,)).item())] if magnitudes else 0.0
-        if signed and torch.randint(2, (1,)).item():
+        magnitude = magnitudes[integer(0, len(magnitudes))] if magnitudes else 0.0
+        if signed and self._negative():
             magnitude = -magnitude
         return _apply(img, name, magnitude, self.interpolation, fill)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(num_magnitude_bins={self.num_magnitude_bins}, "
+            f"interpolation={self.interpolation}, fill={self.fill})"
+        )
+
+
+class AugMix(_Signed):
+    """A mixture of the image and of chains of random operations on it (Hendrycks et al. 2020), uint8 or PIL.
+
+    Args:
+        severity: the largest magnitude, 1 to 10.
+        mixture_width: how many chains.
+        chain_depth: operations of each; -1 draws 1 to 3.
+        alpha: of the Dirichlet and Beta distributions of the weights.
+        all_ops: brightness, contrast, colour and sharpness, too.
+    """
+
+    bins = 10
+
+    def __init__(
+        self, severity: int = 3, mixture_width: int = 3, chain_depth: int = -1, alpha: float = 1.0,
+        all_ops: bool = True, interpolation=BILINEAR, fill=None,
+    ):
+        super().__init__()
+        if not 1 <= severity <= self.bins:
+            raise ValueError(f"The severity must be between [1, {self.bins}]. Got {severity} instead.")
+        self.severity = severity
+        self.mixture_width = mixture_width
+        self.chain_depth = chain_depth
+        self.alpha = alpha
+        self.all_ops = all_ops
+        self.interpolation = interpolation_of(interpolation)
+        self.fill = fill
+
+    def forward(self, img):
+        """The mixture, of the image's type."""
+        fill = fill_of(img, self.fill)
+        _, height, width = F.get_dimensions(img)
+        colours = "Brightness Color Contrast Sharpness" if self.all_ops else ""
+        moves = "ShearX ShearY TranslateX TranslateY Rotate Posterize Solarize AutoContrast Equalize"
+        space = _space(f"{moves} {colours}", self.bins, _reach(0.3, width / 3.0, height / 3.0, 30.0, 0.9))
+        # Posterize keeps 4 bits and fewer here.
+        space["Posterize"] = [bits - 4 for bits in space["Posterize"][0]], False
+        tensor = img if isinstance(img, torch.Tensor) else F.pil_to_tensor(img)
+        batch = tensor.reshape((1,) * max(4 - tensor.ndim, 0) + tuple(tensor.shape))
+        shares = self._sample_dirichlet(batch.shape[0], 2)
+        weights = self._sample_dirichlet(batch.shape[0], self.mixture_width) * shares[:, 1:]
+        each = (batch.shape[0],) + (1,) * (batch.ndim - 1)
+        mix = shares[:, 0].reshape(each) * batch
+        for chain in range(self.mixture_width):
+            mix.add_(weights[:, chain].reshape(each) * self._chain(batch, space, fill))
+        mix = mix.reshape(tensor.shape).to(tensor.dtype)
+        return mix if tensor is img else F.to_pil_image(mix)
+
+    def _sample_dirichlet(self, n: int, parts: int):
+        return torch.distributions.Dirichlet(torch.full((n, parts), self.alpha)).sample()
+
+    def _chain(self, image, space, fill):
+        """The image after a few random operations."""
+        depth = self.chain_depth if self.chain_depth > 0 else integer(1, 4)
+        for _ in range(depth):
+            name = list(space)[integer(0, len(space))]
+            magnitudes, signed = space[name]
+            magnitude = magnitudes[integer(0, self.severity)] if magnitudes else 0.0
+            if signed and self._negative():
+                magnitude = -magnitude
+            image = _apply(image, name, magnitude, self.interpolation, fill)
+        return image
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(severity={self.severity}, mixture_width={self.mixture_width}, "
+            f"chain_depth={self.chain_depth}, alpha={self.alpha}, all_ops={self.all_ops}, "
             f"interpolation={self.interpolation}, fill={self.fill})"
         )

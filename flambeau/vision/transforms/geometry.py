@@ -452,8 +452,8 @@ class ElasticTransform(nn.Module):
             field = torch.rand([1, 1, *size]) * 2 - 1
             if sigma[axis] > 0.0:
                 kernel = int(8 * sigma[axis] + 1) | 1
-                field = F.gaussian_blur(field, [kernel, kernel], [sigma[axis]] * 2)
-            fields.append(field * alpha[axis] / size[axis])
+                field = F.gaussian_blur(field, [kernel, kernel], sigma)
+            fields.append(field * alpha[axis] / size[1 - axis])  # across by the width, down by the height
         return torch.cat(fields, 1).permute([0, 2, 3, 1])
 
     def forward(self, img):

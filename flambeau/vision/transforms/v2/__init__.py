@@ -1,19 +1,26 @@
-"""The names of torchvision.transforms.v2 whose behaviour is that of the transforms here: one image in, one image out.
+"""torchvision.transforms.v2 for images: one image in, one image out (`MixUp` and `CutMix`: batch and labels).
 
-What v2 adds, transforms of boxes, masks and videos together with the image, is not here.
+Transforms of boxes, masks and videos together with the image are not here.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import flambeau as torch
 from flambeau import nn
 from flambeau.vision.transforms import *  # noqa: F403
 from flambeau.vision.transforms import __all__ as _classic
-from flambeau.vision.transforms import functional
+from flambeau.vision.transforms.v2.batches import CutMix, MixUp
+from flambeau.vision.transforms.v2.choices import *  # noqa: F403
+from flambeau.vision.transforms.v2.images import *  # noqa: F403
+from flambeau.vision.transforms.v2.images import __all__ as _images
 
-__all__ = ["Identity", "ToDtype", "ToImage", "ToPureTensor", *_classic]
+# Not `from … import functional`: the star import above has brought version 1's under that name.
+functional = importlib.import_module(f"{__name__}.functional")
+
+__all__ = ["CutMix", "Identity", "MixUp", "ToDtype", "ToImage", "ToPureTensor", *_images, *_classic]
 
 
 class Identity(nn.Module):
@@ -25,18 +32,11 @@ class Identity(nn.Module):
 
 
 class ToImage(nn.Module):
-    """A PIL image or an array (H, W, C) as a tensor (C, H, W) of its own dtype, not scaled; a tensor is kept."""
+    """`functional.to_image` as a transform."""
 
     def forward(self, input: Any) -> Any:
         """The tensor of the image."""
-        if isinstance(input, torch.Tensor):
-            return input
-        if functional.is_pil_image(input):
-            return functional.pil_to_tensor(input)
-        if hasattr(input, "ndim") and input.ndim in (2, 3):
-            image = torch.from_numpy(input)
-            return (image[None] if image.ndim == 2 else image.permute(2, 0, 1)).contiguous()
-        raise TypeError(f"Input can either be a pure Tensor, a numpy array, or a PIL image, but got {type(input)}")
+        return functional.to_image(input)
 
 
 class ToPureTensor(Identity):
@@ -55,7 +55,7 @@ class ToDtype(nn.Module):
         """The image in the dtype; what is no tensor is kept."""
         if not isinstance(input, torch.Tensor):
             return input
-        return functional.convert_image_dtype(input, self.dtype) if self.scale else input.to(self.dtype)
+        return functional.to_dtype(input, self.dtype, self.scale)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(scale={self.scale})"
