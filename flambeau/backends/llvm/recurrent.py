@@ -204,11 +204,11 @@ def pack_gates(w: Writer, f: Any, gates: int, vectors: int, units: int = UNITS) 
             panel, side = divmod(place, vectors)
             # The panels of the blocks before, and of this block the panels before this one.
             target = w.at(f.scratch, (block, f.size, gates), (f.size, panel * vectors * UNITS), side * UNITS)
-            for j in range(UNITS):
-                source = w.at(f.w_hh, (b.add(b.add(unit, w.number((f.size, gate))), const(part * UNITS + j)), f.size))
-                with loop(b, 0, f.size) as k:
-                    value = b.load(w.at(source, k), typ=ir.FloatType(), align=4)
-                    b.store(value, w.at(target, (k, vectors * UNITS), j), align=4)
+            first = b.add(unit, w.number((f.size, gate)))
+            with loop(b, 0, UNITS) as j, loop(b, 0, f.size) as k:
+                source = w.at(f.w_hh, (b.add(first, b.add(j, const(part * UNITS))), f.size), k)
+                value = b.load(source, typ=ir.FloatType(), align=4)
+                b.store(value, w.at(target, (k, vectors * UNITS), j), align=4)
 
 
 def pack_columns(w: Writer, f: Any, gates: int) -> None:
