@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.compiler import environment
-from flambeau.compiler.capture import Recorder, Unrecordable, element_strides
-from flambeau.compiler.entry import Entry, Guards
+from flambeau.compiler.capture import Recorder, Unrecordable
+from flambeau.compiler.entry import OUT_OF_BOUNDS, Entry, Guards
 from flambeau.compiler.quick import MISS, quick
 from flambeau.compiler.structure import split
 from flambeau.core import dtype as dtypes
@@ -19,6 +19,7 @@ from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 
 RECAPTURES = 8  # records of one function for one signature, before it stays eager (torch: cache_size_limit)
+SIGNATURES = 64  # kinds of arguments (shapes, values) that get programs; further ones run eagerly
 SHORT = 4  # short ways that are tried one after the other
 ATTEMPTS = 3  # calls that may fail to be captured because they make state (an optimizer's first step)
 
@@ -42,18 +43,17 @@ class Compiled:
         self.failures: dict[Any, int] = {}
         self.eager: dict[Any, str] = {}  # signatures that stay eager, and why
         self.captures = 0
-        self.short: list[Callable[..., Any]] = []  # see quick.py; the one used last comes first
+        self.keep_text = False  # whether entries keep the text of the graph as it was captured (explain.py)
+        self.crowded = False
+        self.short: list[tuple[int, Callable[..., Any]]] = []  # number of arguments, and the short way (quick.py)
         if not hasattr(function, "_parameters"):
             functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs:
-            for short in self.short:
-                try:
-                    found = short(*args)
-                except TypeError:  # another number of arguments
-                    continue
-                if found is not MISS:
+            count = len(args)
+            for wanted, short in self.short:
+                if wanted == count and (found := short(*args)) is not MISS:
                     return found
         if recording.recorder is not None or DISABLED:
             return self.function(*args, **kwargs)  # inside another capture: part of it
@@ -70,7 +70,8 @@ class Compiled:
                 if entry.guards.hold(tensors):
                     if not kwargs and not entry.shortened and all(type(a) in _TENSORS for a in args):
                         self._shorten(entry, tensors, args, key)
-                    return entry.call(tensors)
+                    found = entry.call(tensors)
+                    return self.function(*args, **kwargs) if found is OUT_OF_BOUNDS else found
         elif key in self.eager:
             return self.function(*args, **kwargs)
         return self._capture(key, tensors, args, kwargs)
@@ -81,7 +82,7 @@ class Compiled:
         if len(args) == len(tensors):
             short = quick(entry, tensors, key[2:])
             if short is not None:
-                self.short.insert(0, short)
+                self.short.insert(0, (len(args), short))
                 del self.short[SHORT:]
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
@@ -89,26 +90,40 @@ class Compiled:
 
     def _capture(self, key: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         entries = self.entries.get(key, ())
+        if not entries and len(self.entries) >= SIGNATURES:
+            if not self.crowded:
+                self.crowded = True
+                self._stay_eager(key, Unrecordable(f"it was called in {SIGNATURES} ways; further ones"))
+            return self.function(*args, **kwargs)
         if len(entries) >= RECAPTURES:
             self.entries.pop(key)
             self._stay_eager(key, Unrecordable(f"it was captured {RECAPTURES} times and still changes"))
             return self.function(*args, **kwargs)
-        watched = environment.watch(self.function)
+        watched = environment.watch(self.function, (*args, *kwargs.values()))
+        draws = environment.random_states()
         recorder = Recorder(tensors, strict=self.fullgraph)
         made: Entry | None = None
         with recorder:
             result = self.function(*args, **kwargs)
             if recorder.failed is None:
                 try:
+                    if environment.random_states() != draws:
+                        raise Unrecordable("it draws random numbers with Python or NumPy")
                     made = self._entry(recorder, watched, result)
                 except Unrecordable as error:
                     recorder.fail(error)
         self.captures += 1
-        if made is None:
+        if made is not None:
+            try:
+                if self.keep_text:
+                    made.text = str(made.graph)
+                build(made)
+            except Exception as error:  # whatever the compiler cannot do yet, the call has been answered
+                recorder.failed = Unrecordable(f"the compiler cannot take it ({type(error).__name__}: {error})")
+        if recorder.failed is not None or made is None:
             assert recorder.failed is not None
             self._failed(key, recorder.failed)
             return result
-        build(made)
         made.recorder = None  # and with it the arguments of this call
         self.entries.setdefault(key, []).insert(0, made)
         return result

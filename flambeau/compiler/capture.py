@@ -19,13 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.graph import Graph, Node, Ref, Value, same_order
+from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, same_order
 from flambeau.compiler.symbols import Symbol, evaluator
 from flambeau.core import dispatch, recording
 from flambeau.core.device import MetaArray
+from flambeau.core.modes import modes
 from flambeau.core.operands import promoted
 from flambeau.core.storage import _Memory
 from flambeau.core.tensor import Tensor
+from flambeau.ops.comparison import eq, ge, le, logical_and, logical_or
+from flambeau.ops.reductions import all as all_
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 SMALL = 4096  # bytes; an argument that Python reads (sequence lengths) and that is no larger becomes a guard
@@ -105,6 +108,14 @@ def root_of(array: np.ndarray) -> Any:
         array = base
 
 
+def overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays reach into the same stretch of memory."""
+    if not a.size or not b.size or root_of(a) is not root_of(b):
+        return False
+    (a_low, a_high), (b_low, b_high) = np.lib.array_utils.byte_bounds(a), np.lib.array_utils.byte_bounds(b)
+    return a_low < b_high and b_low < a_high
+
+
 def is_dense(array: np.ndarray) -> bool:
     """Whether the elements fill a stretch of memory without gaps or repetition."""
     expected = 1
@@ -165,6 +176,9 @@ class Recorder:
         self.optimizers: list[Any] = []
         self.grads: dict[int, Tensor] = {}  # leaves whose .grad was touched
         self.grad_entries: dict[int, tuple[Tensor, bool]] = {}  # leaves whose .grad at entry mattered: (leaf, was there)
+        self.overlaps: list[tuple[Source, Source, int]] = []  # (one, another, bytes between their first elements)
+        self.histories: list[tuple[Tensor, Any, bool]] = []  # outside tensors, with node and requires_grad as met
+        self.flags: list[tuple[Tensor, Exception]] = []  # results that must be true, and what to raise if they are not
         self.leaves: dict[int, Tensor] = {}  # outside tensors that require grad
         self.freed: list[Any] = []
         self.made: list[weakref.ref] = []
@@ -178,28 +192,39 @@ class Recorder:
     # ---- beginning and end -------------------------------------------------------------------
 
     def __enter__(self) -> Recorder:
-        if recording.recorder is not None:
-            raise Unrecordable("another capture is running")
+        if recording.recorder is not None:  # of another thread
+            self.failed = Unrecordable("another capture is running", later=True)
+            return self
         for candidate in gc.get_objects():
             if isinstance(candidate, Tensor) and type(getattr(candidate, "_array", None)) is np.ndarray:
                 self._before.setdefault(id(root_of(candidate._array)), []).append(candidate)
-        for index, argument in enumerate(self.arguments):
-            self._external(argument, Source("argument", index))
+        try:
+            for index, argument in enumerate(self.arguments):
+                self._tensor_sources[id(argument)] = Source("argument", index)
+                if argument._array.size or type(argument._array) is MetaArray:
+                    block = self._external(argument, Source("argument", index))
+                    self._note_overlaps(argument, block)
+        except Unrecordable as error:
+            self.fail(error)
+            return self
         self._listener = dispatch.intercept(self._handle)
         self._listener.__enter__()
         recording.recorder = self
         return self
 
     def __exit__(self, *error: Any) -> None:
-        recording.recorder = None
-        self._listener.__exit__(*error)
+        if self._listener is not None:
+            self._listener.__exit__(*error)
+        if recording.recorder is self:
+            recording.recorder = None
         self._before = {}
 
     def fail(self, error: Unrecordable) -> None:
         """Stop recording."""
         if self.failed is None:
             self.failed = error
-        recording.recorder = None
+        if recording.recorder is self:
+            recording.recorder = None
         if self.strict and not error.later:
             raise error
 
@@ -239,14 +264,13 @@ class Recorder:
         found = self._find(array)
         if found is not None:
             return found
-        if array.size == 0:
-            raise Unrecordable("a tensor without elements", user_line())
         value = self.graph.value(array.shape, element_strides(array), array.dtype)
         value.source = source
         self.graph.inputs.append(value)
         block = self._register(array, value)
         self.alive[id(root_of(array))] = root_of(array)
         block.entry, block.tensor = value, t
+        self.histories.append((t, t._node, t._requires_grad))
         self.externals.append(block)
         self._tensor_sources[id(t)] = source
         return block
@@ -254,6 +278,14 @@ class Recorder:
     def source_of(self, t: Tensor) -> Source:
         """Where an outside tensor is found."""
         return self._tensor_sources[id(t)]
+
+    def _note_overlaps(self, t: Tensor, block: Block) -> None:
+        """Remember which arguments and outside tensors show the same memory: the record holds for no other case."""
+        low, high = np.lib.array_utils.byte_bounds(t._array)
+        for other in self.blocks[id(root_of(t._array))]:
+            if other.tensor is not None and other.tensor is not t and other.low < high and low < other.high:
+                self.overlaps.append((self._tensor_sources[id(t)], self._tensor_sources[id(other.tensor)],
+                                      address(t._array) - other.start))
 
     def _outside(self, array: np.ndarray) -> Block | None:
         """The block of memory that was alive before the call, seen now for the first time."""
@@ -271,10 +303,14 @@ class Recorder:
                         best = t
         if best is None:
             return None
-        return self._external(best, Source("tensor", best))
+        block = self._external(best, Source("tensor", best))
+        self._note_overlaps(best, block)
+        return block
 
     def ref(self, array: np.ndarray) -> Ref | None:
         """The window that an array is, or None for memory of unknown origin."""
+        if array.size == 0:
+            return self._nothing(array).whole()
         block = self._find(array)
         if block is None:
             block = self._outside(array)
@@ -287,11 +323,20 @@ class Recorder:
             raise Unrecordable("an unaligned view", user_line())
         return Ref(block.value, array.shape, element_strides(array), offset)
 
+    def _nothing(self, array: np.ndarray) -> Value:
+        """The constant for memory without elements, wherever it comes from: only its shape matters."""
+        value = self.graph.value(array.shape, contiguous(array.shape), array.dtype)
+        self.graph.constants[value] = np.empty(array.shape, array.dtype)
+        return value
+
     def operand(self, x: Any) -> Any:
         """What a node reads for an operand of an op."""
         if isinstance(x, Tensor):
             if type(x._array) is MetaArray:
                 raise Unrecordable("a tensor without memory (device meta)", user_line())
+            if x._array.size == 0 and x._requires_grad and x._node is None:
+                self._tensor_sources.setdefault(id(x), Source("tensor", x))
+                self.leaves.setdefault(id(x), x)
             found = self.ref(x._array)
             if found is None:
                 raise Unrecordable("a tensor made by code that is not recorded as an operation", user_line())
@@ -312,8 +357,8 @@ class Recorder:
         try:
             operands = [self.operand(x) for x in inputs]
             for value in attrs.values():
-                if isinstance(value, Tensor):
-                    raise Unrecordable(f"{op.name} takes a tensor as an attribute", user_line())
+                if _holds_values(value):
+                    raise Unrecordable(f"{op.name} takes values of a tensor as an attribute", user_line())
             if any(type(value) is Symbol for value in attrs.values()):
                 attrs = {name: self._fixed(value) for name, value in attrs.items()}
         except Unrecordable as error:
@@ -336,7 +381,7 @@ class Recorder:
         made = (result,) if isinstance(result, Tensor) else tuple(result)
         outputs: list[Value | None] = []
         for t in made:
-            outputs.append(self._output(t) if isinstance(t, Tensor) else None)
+            outputs.append(self._output(t) if isinstance(t, Tensor) and t._array.size else None)
         if all(value is None for value in outputs):
             return
         node = Node(op.name, operands, {**op.attributes, **attrs}, outputs, user_line())
@@ -351,9 +396,6 @@ class Recorder:
             raise Unrecordable("a tensor without memory (device meta)", user_line())
         if self._find(array) is not None:
             return None
-        if array.size == 0 and array.base is not None:
-            array = t._array = np.empty(array.shape, array.dtype)
-            t._storage = None
         if not is_dense(array):
             array = t._array = np.array(array, order="K" if array.strides and min(array.strides) > 0 else "C")
             t._storage = None
@@ -491,6 +533,29 @@ class Recorder:
         raise Unrecordable("Python reads the values of a tensor", user_line())
 
     @tap
+    def bounded(self, t: Tensor, low: Any, high: Any, but: Any, error: Exception) -> None:
+        """An op refuses values outside of low … high, except `but`: what the call finds in memory is looked at before
+        the program runs (`Graph.checks`), what it computes itself leaves a flag."""
+        if self._busy or t._array.size == 0 or type(t._array) is MetaArray:
+            return
+        ref = self.ref(t._array)
+        if ref is None or ref.value in self.graph.constants:
+            return
+        if ref.value.source is not None and ref.value.source.kind != "option":
+            check = Check(ref, low, high, but)
+            if not any(check == known for known in self.graph.checks):
+                self.graph.checks.append(check)
+            return
+        before, modes.grad = modes.grad, False
+        try:
+            fine = logical_and(ge(t, low), le(t, high))
+            if but is not None:
+                fine = logical_or(fine, eq(t, but))
+            self.flags.append((all_(fine), error))
+        finally:
+            modes.grad = before
+
+    @tap
     def changed(self, owner: Any) -> None:
         if self.state_changed is None:
             self.state_changed = (type(owner).__name__, user_line())
@@ -596,6 +661,22 @@ class Recorder:
     def require(self, function: Any, left: Any, right: Any, answer: bool) -> None:
         moving = any(type(x) is Symbol and x.moving for x in (left, right))
         self.guards.append((evaluator(function, left, right), answer, moving))
+
+
+def _holds_values(attribute: Any) -> bool:
+    """Whether an attribute carries values of tensors, which another call would not have."""
+    if isinstance(attribute, (Tensor, np.ndarray)):
+        return True
+    return isinstance(attribute, (tuple, list)) and any(_holds_values(item) for item in attribute)
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides (in elements) of plain order."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
 
 
 def _common_type(op: Any, inputs: list[Any]) -> np.dtype | None:

@@ -10,16 +10,28 @@ import numpy as np
 
 from flambeau.autograd.engine import FREED, grad
 from flambeau.compiler import environment
-from flambeau.compiler.capture import Recorder, Source, Unrecordable, element_strides, user_line
+from flambeau.compiler.capture import (
+    Recorder,
+    Source,
+    Unrecordable,
+    address,
+    element_strides,
+    overlap,
+    root_of,
+    user_line,
+)
 from flambeau.compiler.graph import Graph, Node, Ref, Value
 from flambeau.compiler.structure import rebuild
+from flambeau.compiler.symbols import Symbol
+from flambeau.core import dtype as dtypes
 from flambeau.core import recording
+from flambeau.core.device import device
 from flambeau.core.dispatch import REGISTRY
 from flambeau.core.modes import modes
 from flambeau.core.node import Node as HistoryNode
 from flambeau.core.node import Output, changed_message
 from flambeau.core.storage import Storage, _Memory
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, storage_of, wrap
 
 Executor = Callable[[list[np.ndarray]], list[np.ndarray]]
 
@@ -44,12 +56,57 @@ class Guards:
             if v.source.kind == "tensor"
         ]
         symbols = {(id(s.what[0]), s.what[1]) for v in recorder.graph.inputs if (s := v.source).kind == "option"}
+        self.known = _known_tensors(recorder, watched)
+        self.arrangement = _arrangement(self.known)
+        self._find_shared_memory(recorder)
         self.fixed_options = [
             (group, [(k, v) for k, v in items if (id(group), k) not in symbols]) for group, items in self.groups
         ]
 
+    def _find_shared_memory(self, recorder: Recorder) -> None:
+        """Which of the arguments showed memory of each other or of outside tensors, and which memory is written."""
+        self.overlaps = list(recorder.overlaps)
+        for index, argument in enumerate(recorder.arguments):
+            for t in self.known:
+                if t is argument or overlap(t._array, argument._array):
+                    self.overlaps.append((Source("argument", index), Source("tensor", t),
+                                          address(argument._array) - address(t._array)))
+        written = [block.entry.source for block in recorder.externals
+                   if block.entry is not None and block.value is not block.entry]
+        self.written = [source for source in written if source.kind == "argument"]
+        state = [source for source in (written if not self.written else
+                                       [block.entry.source for block in recorder.externals if block.entry is not None])
+                 if source.kind != "argument"]
+        self.state = [source.what for source in state if source.kind == "tensor"]
+        self.state_roots = {id(root): root for t in self.state for root in (root_of(t._array),)}
+        self.state_grads = [source.what for source in state if source.kind == "grad"]
+        self.alone = bool(written) and bool(recorder.arguments)
+
+    def apart(self, tensors: Any) -> bool:
+        """Whether no argument shows memory that is written through another name."""
+        arrays = [t._array for t in tensors]
+        if any(id(root_of(a)) in self.state_roots for a in arrays):
+            if any(overlap(a, t._array) for a in arrays for t in self.state):
+                return False
+        if any(overlap(a, t._grad._array) for a in arrays for t in self.state_grads):
+            return False
+        return not any(
+            overlap(arrays[source.what], other) for source in self.written for n, other in enumerate(arrays)
+            if n != source.what)
+
+    def same_overlaps(self, tensors: Any) -> bool:
+        """Whether what shared memory when the record was made does so now."""
+        for one, another, distance in self.overlaps:
+            a, b = (tensors[s.what] if s.kind == "argument" else s.what if s.kind == "tensor" else s.what._grad
+                    for s in (one, another))
+            if address(a._array) - address(b._array) != distance:
+                return False
+        return True
+
     def hold(self, tensors: list[Tensor]) -> bool:
         """Whether the record is right for this call."""
+        if (self.overlaps and not self.same_overlaps(tensors)) or (self.alone and not self.apart(tensors)):
+            return False
         if self.environment.changed() is not None:
             return False
         if self.changes != recording.changes and not self._state_holds():
@@ -82,6 +139,8 @@ class Guards:
         for optimizer, state, slots in self.optimizers:
             if optimizer.state is not state or [id(s) for s in state.values()] != slots:
                 return False
+        if _arrangement(self.known) != self.arrangement:
+            return False
         self.changes = recording.changes
         return True
 
@@ -92,6 +151,40 @@ class Guards:
         return all(isinstance(group[k], type(v)) for g, items in self.groups if g is group for k, v in items if k in group)
 
 
+def _known_tensors(recorder: Recorder, watched: environment.Environment) -> list[Tensor]:
+    """Outside tensors that the function can name: in its environment, its modules and its optimizers."""
+    found: dict[int, Tensor] = {}
+
+    def note(thing: Any) -> None:
+        if isinstance(thing, Tensor) and type(thing._array) is np.ndarray:
+            found.setdefault(id(thing), thing)
+
+    for place in watched.places:
+        note(place.value)
+    for module in recorder.modules.values():
+        for registry in (module._parameters, module._buffers):
+            for t in registry.values():
+                note(t)
+    for group, _ in recorder.options_read:
+        for t in group["params"]:
+            note(t)
+    return list(found.values())
+
+
+def _arrangement(known: list[Tensor]) -> list[Any]:
+    """Which tensors share memory, and which have hooks."""
+    first: dict[int, int] = {}
+    made = []
+    for number, t in enumerate(known):
+        hooks = tuple((name, *map(id, t.__dict__[name])) for name in _HOOKS if t.__dict__.get(name))
+        root = first.setdefault(id(root_of(t._array)), number)
+        made.append((root, address(t._array) - address(known[root]._array), hooks))
+    return made
+
+
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
 class Entry:
     """A record with its executor: `call(tensors)` does what the function did, on these arguments."""
 
@@ -99,6 +192,7 @@ class Entry:
         self.graph = recorder.graph
         self.guards = guards
         self.recorder: Any = recorder
+        self.text = ""  # of the graph as it was captured, if somebody asked for it
         self.shortened = False  # whether a short way was looked for (quick.py)
         self.template: Any = None
         self.sources = [value.source for value in self.graph.inputs]
@@ -126,8 +220,10 @@ class Entry:
             ref = recorder.ref(t._array)
             if ref is None:
                 raise Unrecordable("returns a tensor of unknown origin", user_line())
+            if type(t) is not Tensor or t._names is not None or t.__dict__:
+                raise Unrecordable(f"returns a {type(t).__name__} with attributes of its own", user_line())
             if ref.value.source is not None:
-                raise Unrecordable("returns a view of memory from outside", user_line())
+                return self._view_of_outside(t, ref)
             slot = slots.setdefault(ref.value.number, len(slots))
             if slot == len(self.graph.outputs):
                 self.graph.outputs.append(ref.value.whole())
@@ -137,11 +233,30 @@ class Entry:
                 live.append(t)
             return made
 
-        self.template = rebuild(result, place)
+        self.template = rebuild(result, place, check_leaf)
         self._describe_grads()
+        self._describe_flags()
+        for t, node, requires_grad in recorder.histories:
+            if t._node is not node or t._requires_grad is not requires_grad:
+                raise Unrecordable("it gives a tensor from outside another history", None)
         if live:
             self.backward = Backward(recorder, live, self.graph)
         self._check_escapes(result)
+
+    def _view_of_outside(self, t: Tensor, ref: Ref) -> Any:
+        source = ref.value.source
+        if t._requires_grad or source.kind not in ("argument", "tensor"):
+            raise Unrecordable("returns a view, with history, of memory from outside", user_line())
+        return Seen(source, ref)
+
+    def _describe_flags(self) -> None:
+        """Results that must be true become outputs."""
+        self.flags: list[tuple[int, Exception]] = []
+        for t, error in self.recorder.flags:
+            ref = self.recorder.ref(t._array)
+            assert ref is not None
+            self.flags.append((len(self.graph.outputs), error))
+            self.graph.outputs.append(ref)
 
     def _describe_grads(self) -> None:
         recorder, graph = self.recorder, self.graph
@@ -206,11 +321,14 @@ class Entry:
         """Run the program, then do to objects what the function did; returns what it returns."""
         assert self.execute is not None
         arrays = self.arrays(tensors)
+        if self.graph.checks and not in_bounds(self.graph, arrays):
+            return OUT_OF_BOUNDS
         made = self.execute(arrays)
+        for slot, error in self.flags:
+            if not made[slot]:
+                raise type(error)(*error.args)
         for value in self.graph.writes:
-            t = self._tensor(value.source, tensors)
-            if t._storage is not None:
-                t._storage.version += 1
+            storage_of(self._tensor(value.source, tensors)).version += 1
         for leaf, slot in self.grads:
             leaf._grad = None if slot is None else wrap(made[slot])
         return self.results(made, tensors, arrays)
@@ -226,6 +344,8 @@ class Entry:
         storages: dict[int, Storage] = {}
 
         def fill(leaf: Any) -> Any:
+            if type(leaf) is Seen:
+                return leaf.shown(self._tensor(leaf.source, tensors))
             if type(leaf) is Alias:
                 return leaf.tensor if leaf.argument is None else tensors[leaf.argument]
             array = made[leaf.slot]
@@ -244,10 +364,27 @@ class Entry:
         return refill(self.template, fill)
 
 
+OUT_OF_BOUNDS: Any = object()  # what a call returns that the function itself must answer, with its error
+
+
+def in_bounds(graph: Graph, arrays: list[np.ndarray]) -> bool:
+    """Whether all checks of a graph hold of its inputs."""
+    return all(check.holds(_window(arrays[graph.inputs.index(check.ref.value)], check.ref)) for check in graph.checks)
+
+
+def check_leaf(leaf: Any) -> None:
+    """What a function returns besides tensors must be the same in every call."""
+    if type(leaf) is Symbol:
+        raise Unrecordable("returns a number of an optimizer", user_line())
+    if not (environment.is_plain(leaf) or callable(leaf) or isinstance(leaf, (tuple, np.dtype, dtypes.dtype, device))
+            or hasattr(leaf, "param_groups")):
+        raise Unrecordable(f"returns an object of type {type(leaf).__name__}", user_line())
+
+
 def refill(tree: Any, fill: Any) -> Any:
     """The template with its places filled."""
     kind = type(tree)
-    if kind is Place or kind is Alias:
+    if kind is Place or kind is Alias or kind is Seen:
         return fill(tree)
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return kind(*[refill(item, fill) for item in tree])
@@ -394,7 +531,10 @@ class Backward:
                 array = laid
             gradients.append(array)
         assert self.execute is not None
-        made = self.execute([*gradients, *held._saved])
+        arrays = [*gradients, *held._saved]
+        if not in_bounds(self.graph, arrays):
+            raise IndexError("index out of range in the backward of a compiled function")
+        made = self.execute(arrays)
         return [None if slot is None else wrap(made[slot]) for slot in self.slots]
 
 
@@ -417,6 +557,22 @@ class Alias:
     def __init__(self, tensor: Tensor, argument: int | None):
         self.tensor = tensor if argument is None else None
         self.argument = argument
+
+
+class Seen:
+    """A returned tensor that shows memory from outside: window `ref` on what `source` names."""
+
+    __slots__ = ("source", "ref")
+
+    def __init__(self, source: Source, ref: Ref):
+        self.source = source
+        self.ref = ref
+
+    def shown(self, outside: Tensor) -> Tensor:
+        """The view."""
+        t = wrap(_window(outside._array, self.ref))
+        t._storage = storage_of(outside)
+        return t
 
 
 class Place:

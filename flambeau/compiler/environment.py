@@ -6,17 +6,25 @@ capture; `Environment.holds` compares. Plain values are compared by value, every
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
+import random
+import sys
+import sysconfig
 import types
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flambeau.core.tensor import Tensor
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 _MISSING = object()
-_LIMIT = 400  # watched places of one function; a function that reads more is watched as far as that
+_LIMIT = 4000  # watched places of one function; a function that reads more is watched as far as that
+_MANY = 256  # elements of a container that are watched; of more than these only the number is
 
 
 def is_plain(value: Any) -> bool:
@@ -34,7 +42,7 @@ class Place:
     __slots__ = ("kind", "holder", "key", "value", "name")
 
     def __init__(self, kind: str, holder: Any, key: Any, name: str):
-        self.kind = kind  # "cell", "item" of a dict, "element" of a sequence, or "length"
+        self.kind = kind  # "cell", "item" of a dict, "element" of a sequence, "length", or "values": all plain ones
         self.holder = holder
         self.key = key
         self.name = name
@@ -48,7 +56,15 @@ class Place:
             return self.holder.get(self.key, _MISSING)
         if self.kind == "element":
             return self.holder[self.key] if self.key < len(self.holder) else _MISSING
+        if self.kind == "values":
+            values = self.holder.values() if isinstance(self.holder, dict) else self.holder
+            return [list(self.holder), list(values), list(map(type, values))]
         return len(self.holder)
+
+    def holds(self) -> bool:
+        """Whether the value is still what it was."""
+        now = self.now()
+        return now == self.value if self.kind == "values" else same(now, self.value)
 
 
 class Environment:
@@ -62,7 +78,7 @@ class Environment:
     def changed(self) -> str | None:
         """The name of a place whose value is no longer what it was."""
         for place in self.places:
-            if not same(place.now(), place.value):
+            if not place.holds():
                 return place.name
         return None
 
@@ -83,18 +99,56 @@ class Environment:
             self.look_into(value.__self__, name, depth - 1)
         elif isinstance(value, types.FunctionType):
             self._function(value, name, depth)
-        elif isinstance(value, (list, tuple)):
-            if isinstance(value, list):
-                self.places.append(Place("length", value, None, f"len({name})"))
-            for index in range(min(len(value), 64)):
-                self.add("element", value, index, f"{name}[{index}]", depth - 1)
-        elif type(value) is dict:
-            self.places.append(Place("length", value, None, f"len({name})"))
-            for key in list(value)[:64]:
-                self.add("item", value, key, f"{name}[{key!r}]", depth - 1)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, value.args, value.keywords):
+                self.look_into(part, name, depth)
+        elif isinstance(value, (list, tuple, dict)):
+            self._container(value, name, depth)
+        elif isinstance(value, type):
+            if _is_users(value):
+                self._class(value, name, depth)
+        elif hasattr(value, "_parameters") and hasattr(value, "modules"):
+            self._module(value, name, depth)
         elif _is_users_object(value):
-            for key in list(value.__dict__)[:64]:
+            for key in list(value.__dict__)[:_MANY]:
                 self.add("item", value.__dict__, key, f"{name}.{key}", depth - 1)
+            self.look_into(type(value), name, depth - 1)
+
+    def _container(self, value: Any, name: str, depth: int) -> None:
+        items = value.values() if isinstance(value, dict) else value
+        if all(map(is_plain, items)):
+            if not isinstance(value, tuple):
+                self.places.append(Place("values", value, None, name))
+            return
+        if not isinstance(value, tuple):
+            self.places.append(Place("length", value, None, f"len({name})"))
+        kind = "item" if isinstance(value, dict) else "element"
+        for key in itertools.islice(value if isinstance(value, dict) else range(len(value)), _MANY):
+            self.add(kind, value, key, f"{name}[{key!r}]", depth - 1)
+
+    def _class(self, kind: type, name: str, depth: int) -> None:
+        """Attributes of a class that are plain, and what its methods read."""
+        for base in kind.__mro__:
+            for key, value in list(vars(base).items()) if _is_users(base) else ():
+                if key.startswith("__") and not callable(value):
+                    continue
+                if is_plain(value) or isinstance(value, (list, dict, Tensor)):
+                    self.add("item", base.__dict__, key, f"{name}.{key}", depth - 1)
+                else:
+                    value = getattr(value, "fget", None) or getattr(value, "__func__", value)
+                    if isinstance(value, types.FunctionType):
+                        self.look_into(value, f"{name}.{key}", depth - 1)
+
+    def _module(self, module: Any, name: str, depth: int) -> None:
+        """What forwards and hooks read, and attributes that change without a word to the module."""
+        for part in module.modules():
+            self.look_into(type(part), type(part).__name__, depth - 1)
+            for key, value in part.__dict__.items():
+                if key in ("_forward_hooks", "_forward_pre_hooks"):
+                    for hook in value.values():
+                        self.look_into(hook, f"a hook of {name}", depth - 1)
+                elif not key.startswith("_") and not is_plain(value) and not isinstance(value, Tensor):
+                    self.look_into(value, f"{name}.{key}", depth - 1)
 
     def _function(self, function: types.FunctionType, name: str, depth: int) -> None:
         code = function.__code__
@@ -102,12 +156,28 @@ class Environment:
             return
         for cell, label in zip(function.__closure__ or (), code.co_freevars):
             self.add("cell", cell, None, label, depth - 1)
-        if function.__defaults__:
-            self.look_into(function.__defaults__, f"defaults of {name}", depth - 1)
-        space = function.__globals__
-        for label in code.co_names:
-            if label in space and not inspect.ismodule(space[label]) and not _is_ours(space[label]):
+        for defaults in (function.__defaults__, function.__kwdefaults__):
+            if defaults:
+                self.look_into(defaults, f"defaults of {name}", depth - 1)
+        space, names = function.__globals__, _names(code)
+        for label in names:
+            found = space.get(label, _MISSING)
+            if inspect.ismodule(found):
+                if _is_users(found):
+                    for attribute in names & vars(found).keys():
+                        if not inspect.ismodule(vars(found)[attribute]):
+                            self.add("item", vars(found), attribute, f"{label}.{attribute}", depth - 1)
+            elif found is not _MISSING and not _is_ours(found):
                 self.add("item", space, label, label, depth - 1)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Names of globals and attributes in a function and in those defined inside of it."""
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found
 
 
 def _contents(cell: Any) -> Any:
@@ -121,6 +191,22 @@ def _is_ours(value: Any) -> bool:
     return (getattr(value, "__module__", None) or "").startswith("flambeau")
 
 
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    return tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def _is_users(thing: Any) -> bool:
+    """Whether a module or class belongs to the user's program: not to Python, this package or an installed one."""
+    module = thing if inspect.ismodule(thing) else sys.modules.get(getattr(thing, "__module__", ""))
+    if module is None:
+        return False
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module.__name__ == "__main__"
+    return not file.startswith((PACKAGE, *_library_folders()))
+
+
 def _is_users_object(value: Any) -> bool:
     """An object whose attributes its methods may read: not a module (watched by its own counter), not a class."""
     return (
@@ -131,13 +217,20 @@ def _is_users_object(value: Any) -> bool:
     )
 
 
-def watch(function: Any) -> Environment:
-    """The environment of a function, method or callable object, as it is now."""
+def watch(function: Any, arguments: Any = ()) -> Environment:
+    """The environment of a function, method or callable object, as it is now, and the objects among its arguments."""
     made = Environment()
-    if not isinstance(function, (types.FunctionType, types.MethodType)) and _is_users_object(function):
-        made.look_into(type(function).__call__, "__call__", 4)
-    made.look_into(function, getattr(function, "__name__", type(function).__name__), 4)
+    made.look_into(function, getattr(function, "__name__", type(function).__name__), 5)
+    for argument in arguments:
+        if _is_users_object(argument):
+            made.look_into(argument, "an argument", 3)
     return made
+
+
+def random_states() -> tuple[Any, ...]:
+    """Python's and NumPy's own random streams, whose draws a program would not repeat."""
+    found = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), found["pos"], found["key"].tobytes()
 
 
 # ---- modules -------------------------------------------------------------------------------------

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.compiler.capture import root_of
 from flambeau.compiler.entry import Alias, Entry, Place, consumed
+from flambeau.compiler.interpreter import window
 from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, storage_of, wrap
 
 MISS = object()
 
@@ -48,7 +50,7 @@ class Writer:
 def quick(entry: Entry, tensors: list[Tensor], modes_key: tuple) -> Callable[..., Any] | None:
     """The function for an entry whose arguments are these tensors, in this order; None if it wants the general way."""
     program = entry.execute
-    if getattr(program, "hosts", True) or entry.backward is not None:
+    if getattr(program, "hosts", True) or entry.backward is not None or entry.guards.overlaps or entry.flags:
         return None
     if any(isinstance(leaf, Place) and (leaf.hidden or not leaf.whole) for leaf in _leaves(entry.template)):
         return None
@@ -106,6 +108,8 @@ def _check_state(w: Writer, entry: Entry, tensors: list[Tensor], modes_key: tupl
                       f"{holder}.get({w.name(place.key)}) is not {value}")
         elif place.kind == "length":
             w.miss_if(f"len({holder}) != {place.value}")
+        elif place.kind == "values":
+            w.miss_if(f"not {w.name(place)}.holds()")
         elif isinstance(place.holder, list):
             w.miss_if(f"{holder}[{place.key}] is not {value}")
     for number, (group, items) in enumerate(guards.groups):
@@ -119,10 +123,17 @@ def _check_state(w: Writer, entry: Entry, tensors: list[Tensor], modes_key: tupl
         w.miss_if(f"{w.name(evaluate)}(None) != {expected!r}")
     if guards.reads:
         w.miss_if(f"not {w.name(guards)}.reads_hold([{', '.join(f'a{i}' for i in range(len(tensors)))}])")
-    for value, size in entry.graph.checks:
-        source = value.source
+    if guards.alone:
+        for i in range(len(tensors)):
+            root = f"id(x{i} if x{i}.base is None else {w.name(root_of)}(x{i}))"
+            w.miss_if(f"{root} in {w.name(guards.state_roots)}")
+        if guards.written or guards.state_grads:
+            w.miss_if(f"not {w.name(guards)}.apart(({', '.join(f'a{i}' for i in range(len(tensors)))},))")
+    for check in entry.graph.checks:
+        source = check.ref.value.source
         name = f"x{source.what}" if source.kind == "argument" else f"{w.name(source.what)}._array"
-        w.miss_if(f"{name}.min() < 0 or {name}.max() >= {size}")
+        shown = name if check.ref.is_whole() else f"{w.name(window)}({name}, {w.name(check.ref)})"
+        w.miss_if(f"not {w.name(check)}.holds({shown})")
 
 
 class Options:
@@ -193,8 +204,7 @@ def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
         source = value.source
         t = (f"a{source.what}" if source.kind == "argument" else
              w.name(source.what) + ("._grad" if source.kind == "grad" else ""))
-        w.line(f"s = {t}._storage")
-        w.line("if s is not None: s.version += 1")
+        w.line(f"({t}._storage or {w.name(storage_of)}({t})).version += 1")
     for leaf, slot in entry.grads:
         if slot is None:
             w.line(f"{w.name(leaf)}._grad = None")

@@ -63,19 +63,21 @@ class Same:
         return id(self.object)
 
 
-def rebuild(tree: Any, replace: Any) -> Any:
-    """The same nesting with each tensor replaced by replace(tensor); other leaves as they are."""
+def rebuild(tree: Any, replace: Any, leaf: Any = None) -> Any:
+    """The same nesting with each tensor replaced by replace(tensor); other leaves, of which `leaf` hears, as they are."""
     if isinstance(tree, Tensor):
         return replace(tree)
     kind = type(tree)
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return kind(*[rebuild(item, replace) for item in tree])
+        return kind(*[rebuild(item, replace, leaf) for item in tree])
     if kind in (list, tuple):
-        return kind(rebuild(item, replace) for item in tree)
+        return kind(rebuild(item, replace, leaf) for item in tree)
     if isinstance(tree, dict):
-        made = {key: rebuild(item, replace) for key, item in tree.items()}
+        made = {key: rebuild(item, replace, leaf) for key, item in tree.items()}
         return made if kind is dict else kind(made)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return dataclasses.replace(tree, **{f.name: rebuild(getattr(tree, f.name), replace)
+        return dataclasses.replace(tree, **{f.name: rebuild(getattr(tree, f.name), replace, leaf)
                                             for f in dataclasses.fields(tree)})
+    if leaf is not None:
+        leaf(tree)
     return tree

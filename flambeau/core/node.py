@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from flambeau.core import recording
 from flambeau.core.dtype import scalar_name
 from flambeau.core.storage import Storage
 from flambeau.core.tensor import Tensor, wrap
@@ -126,6 +127,7 @@ class RemovableHandle:
 
     def remove(self) -> None:
         """Remove the hook; doing it twice is harmless."""
+        recording.changed(self)
         if self.entry in self.hooks:
             self.hooks.remove(self.entry)
 

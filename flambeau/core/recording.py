@@ -36,6 +36,12 @@ def read(t: Any) -> None:
         recorder.read(t)
 
 
+def bounded(t: Any, low: Any, high: Any, error: Exception, but: Any = None) -> None:
+    """Say that what follows raises `error` for values of `t` outside of low … high (both included), except `but`."""
+    if recorder is not None:
+        recorder.bounded(t, low, high, but, error)
+
+
 def copied(made: Any, source: Any) -> Any:
     """Say that `made` is new and holds the values of array `source`; returns it."""
     if recorder is not None:

@@ -254,6 +254,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     normal_(tensor, 0, std, generator)
     for column in range(columns):
         tensor._array[distributions.randperm(stream.default_generator, rows)[:zeros], column] = 0
+    bump(tensor)
     return tensor
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import random
+from flambeau.core import random, recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import inplace_of, scalar_name
 from flambeau.core.tensor import Tensor, wrap, wrap_dim
@@ -349,6 +349,7 @@ def rrelu(
         raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, got {lower} > {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
+    recording.read(input)  # how many are drawn depends on it
     negative = input._array <= 0
     slopes = np.ones(input._array.shape, input._array.dtype)
     low, high = (float(slopes.dtype.type(end)) for end in (lower, upper))  # PyTorch rounds the ends to the dtype

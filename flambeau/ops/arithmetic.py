@@ -11,7 +11,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, check_overlap, inplace, inplace_of, scalar_name
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops import pointwise
 from flambeau.ops.comparison import ge, le, logical_and, logical_not
 from flambeau.ops.pointwise import where, zero_of
@@ -156,13 +156,9 @@ def _in_range(bound: Any, dtype: Any) -> Any:
 
 @_clamp.vjp
 def _clamp_vjp(grad: Tensor, x: Tensor, min: Any, max: Any) -> Any:
-    array = x._array
-    inside = np.ones(array.shape, bool)
-    if min is not None:
-        inside &= array >= min
-    if max is not None:
-        inside &= array <= max
-    return where(wrap(inside), grad, zero_of(grad))
+    bounds = ([] if min is None else [ge(x, min)]) + ([] if max is None else [le(x, max)])
+    inside = logical_and(*bounds) if len(bounds) == 2 else bounds[0]
+    return where(inside, grad, zero_of(grad))
 
 
 @_clamp.scalar

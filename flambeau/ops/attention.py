@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import recording
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.ops.comparison import eq, logical_not
 from flambeau.ops.dropout import dropout
 from flambeau.ops.sliding import shape_text
 
@@ -92,7 +94,7 @@ def causal(rows: int, columns: int) -> Tensor:
 def masked(scores: Tensor, mask: Tensor) -> Tensor:
     """Scores with -inf where a bool mask is False, or with a number mask added."""
     if mask._array.dtype.kind == "b":
-        return scores.masked_fill(wrap(~mask._array), -math.inf)
+        return scores.masked_fill(logical_not(mask), -math.inf)
     return scores + (mask if mask._array.dtype == scores._array.dtype else mask.to(scores.dtype))
 
 
@@ -100,8 +102,11 @@ def safe_softmax(scores: Tensor, masked: bool) -> Tensor:
     """softmax over the last dimension, with zeros in rows that are -inf throughout."""
     if not masked:
         return scores.softmax(-1)
-    dead: Any = np.isneginf(scores._array.astype(np.float32, copy=False)).all(-1, keepdims=True)
-    if not dead.any():
-        return scores.softmax(-1)
-    shut = wrap(np.broadcast_to(dead, scores._array.shape))
+    if recording.recorder is not None:  # other calls may have such rows
+        shut = eq(scores, -math.inf).all(-1, keepdim=True)
+    else:
+        dead: Any = np.isneginf(scores._array.astype(np.float32, copy=False)).all(-1, keepdims=True)
+        if not dead.any():
+            return scores.softmax(-1)
+        shut = wrap(np.broadcast_to(dead, scores._array.shape))
     return scores.masked_fill(shut, 0).softmax(-1).masked_fill(shut, 0)

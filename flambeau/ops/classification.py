@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, pow
+from flambeau.ops.comparison import eq, ne
 from flambeau.ops.loss import check_reduction, legacy_reduction, reduced, text_of_size
 from flambeau.ops.pointwise import constant_grad, div, log, mul, sub, where
 from flambeau.ops.precision import in_float32
@@ -121,7 +123,10 @@ def nll_loss(
     x, classes = input, target
     if input._array.ndim == 1:
         x, classes = input.reshape(1, -1), target.reshape(1)
-    _check_classes(classes._array, x._array.shape[1], ignore_index)
+    count = x._array.shape[1]
+    if recording.recorder is not None:
+        recording.bounded(classes, 0, count - 1, IndexError(f"Target out of bounds for {count} classes"), ignore_index)
+    _check_classes(classes._array, count, ignore_index)
     loss = _nll(x, classes, weight, reduction=reduction, ignore_index=ignore_index)
     return loss.reshape(target._array.shape) if reduction == "none" and input._array.ndim == 1 else loss
 
@@ -296,10 +301,15 @@ def _uniform_loss(
 ) -> Tensor:
     """The loss against every class, for label smoothing; samples to be ignored give 0."""
     weighted = logits if weight is None else logits * _per_class(weight, logits._array.ndim)
-    counts = target._array != ignore_index
-    losses = where(wrap(counts.reshape(weighted._array.sum(class_dim).shape)), -sum(weighted, class_dim), 0)
+    whole = -sum(weighted, class_dim)
+    counts = ne(target, ignore_index).reshape(whole._array.shape)
+    losses = where(counts, whole, 0)
     if reduction != "mean":
         return reduced(losses, reduction)
+    if recording.recorder is not None:
+        shares = counts if weight is None else where(counts, weight[where(counts, target, 0)], 0)
+        return sum(losses) / sum(shares)
+    counts = counts._array
     of_class = None if weight is None else weight._array
     _, weights = _weights_of_targets(target._array, of_class, ignore_index, logits._array.dtype)
     total = counts.size if weights is None else float(weights.sum())
@@ -354,9 +364,12 @@ def binary_cross_entropy(
         raise NotImplementedError(f"\"binary_cross_entropy\" not implemented for '{scalar_name(x.dtype)}'")
     if x.dtype != t.dtype:
         raise RuntimeError(f"Found dtype {scalar_name(t.dtype)} but expected {scalar_name(x.dtype)}")
-    for name, values in (("input", x), ("target", t)):
+    for name, values in (("input", input), ("target", target)):
+        error = RuntimeError(f"all elements of {name} should be between 0 and 1")
+        recording.bounded(values, 0, 1, error)
+        values = values._array
         if not ((values >= 0) & (values <= 1)).all():
-            raise RuntimeError(f"all elements of {name} should be between 0 and 1")
+            raise error
     loss = _bce(input, target)
     if weight is not None:
         _check_broadcast(weight, x.shape)
@@ -442,13 +455,15 @@ def multi_margin_loss(
     if weight is not None and weight._array.size != classes:
         raise RuntimeError(f"inconsistent weight size, expected {classes} but got {list(weight._array.shape)}")
     numbers = target._array.reshape(samples)
+    error = RuntimeError(f"target out of range: there are {classes} classes")
+    recording.bounded(target, 0, classes - 1, error)
     if ((numbers < 0) | (numbers >= classes)).any():
-        raise RuntimeError(f"target out of range: there are {classes} classes")
-    own = wrap(np.arange(classes) == numbers[:, None])  # (N, C): the target's own class
+        raise error
+    own = eq(constant(np.arange(classes)), target.reshape(samples, 1))  # (N, C): the target's own class
     at_target = sum(where(own, x, 0), 1, keepdim=True)
     hinge = pow(_above_zero(margin - at_target + x), p)
     if weight is not None:
-        hinge = hinge * weight.reshape(-1)[wrap(numbers)].reshape(-1, 1)
+        hinge = hinge * weight.reshape(-1)[target.reshape(samples)].reshape(-1, 1)
     losses = sum(where(own, 0, hinge), 1) / classes
     if reduction == "none" and (input._array.ndim < 2 or target._array.ndim == 0):
         return losses.reshape(target._array.shape)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.loss import check_reduction
 from flambeau.ops.pointwise import mul
 from flambeau.ops.reductions import mean, sum
@@ -192,13 +193,15 @@ def ctc_loss(
         zero_infinity=zero_infinity,
     )
     if reduction == "mean":
-        return mean(losses / wrap(np.maximum(out_lengths, 1).astype(losses._array.dtype)))
+        return mean(losses / constant(np.maximum(out_lengths, 1).astype(losses._array.dtype)))
     if reduction == "sum":
         return sum(losses)
     return losses.reshape(()) if single else losses
 
 
 def _lengths(lengths: Any, name: str) -> Any:
+    if isinstance(lengths, Tensor):
+        recording.read(lengths)
     array = lengths._array if isinstance(lengths, Tensor) else np.asarray(lengths)
     if array.dtype.kind not in "iu":
         raise RuntimeError(f"{name} must be integral")

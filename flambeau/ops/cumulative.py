@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.modes import modes
@@ -66,6 +67,7 @@ def _cumprod(x: Any, *, dim: int) -> Any:
 @_cumprod.vjp
 def _cumprod_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
     """d/dx_k = sum over j >= k of grad_j times the product of all x_i up to j but x_k."""
+    recording.read(x)
     is_zero = x._array == 0
     if not is_zero.any():
         return div(_backwards(_cumsum, mul(grad, out), dim), x)

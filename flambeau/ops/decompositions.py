@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import return_types
+from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, constant, wrap
@@ -260,13 +260,13 @@ def _svd_vjp(grad: Any, out: Any, shapes: Any) -> Any:
     U, gU = columns(U, 0, k), columns(gU, 0, k)
     Vh, gVh = rows(Vh, 0, k), rows(gVh, 0, k)
     inner = _diag_embed(gS.to(U.dtype) if U.is_complex() else gS)
-    used = gU._array.any() or gVh._array.any()
+    used = recording.recorder is not None or gU._array.any() or gVh._array.any()
     if not used and not (gU._requires_grad or gVh._requires_grad):
         return (mm(mm(U, inner), Vh),)
     squares = mul(S, S)
     gap = sub(row_vector(squares), column_vector(squares))  # E_ij = s_j² - s_i²
     same = np.eye(k, dtype=bool)
-    gap = where(wrap(same), constant(np.ones((), S._array.dtype)), gap)
+    gap = where(constant(same), constant(np.ones((), S._array.dtype)), gap)
     UhgU = mm(mH(U), gU)
     VhgV = mm(Vh, mH(gVh))
     skewU, skewV = sub(UhgU, mH(UhgU)), sub(VhgV, mH(VhgV))
@@ -326,7 +326,7 @@ def _eigh_vjp(grad: Any, out: Any) -> Any:
     L, V = out
     n = L._array.shape[-1]
     inner = _diag_embed(gL.to(V.dtype) if V.is_complex() else gL)
-    if gV._array.any() or gV._requires_grad:
+    if recording.recorder is not None or gV._array.any() or gV._requires_grad:
         gap = sub(row_vector(L), column_vector(L))
         gap = where(constant(np.eye(n, dtype=bool)), constant(np.full((), np.inf, L._array.dtype)), gap)
         inner = add(inner, div(mm(mH(V), gV), gap))
@@ -359,7 +359,7 @@ def _eig_vjp(grad: Any, out: Any) -> Any:
     gL, gV = grad
     L, V = out
     inner = _diag_embed(gL)
-    if gV._array.any() or gV._requires_grad:
+    if recording.recorder is not None or gV._array.any() or gV._requires_grad:
         n = L._array.shape[-1]
         gap = conj(sub(row_vector(L), column_vector(L)))
         gap = where(constant(np.eye(n, dtype=bool)), constant(np.full((), np.inf, L._array.dtype)), gap)
@@ -465,7 +465,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     """(LU packed, pivots from 1, info)."""
     check_matrix("lu_factor", A)
     LU, pivots, info = _lu_factor(A)
-    if check_errors and info._array.any():
+    if check_errors and info.any():
         raise LinAlgError(
             f"linalg.lu_factor_ex: U[{info._array.max()},{info._array.max()}] is zero and using it on lu_solve would "
             "result in a division by zero."

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import write_out
 from flambeau.core.tensor import Tensor, wrap
+from flambeau.ops.comparison import logical_and, ne
 from flambeau.ops.sliding import in_float32, shape_text
 
 __all__ = ["cdist", "cosine_similarity", "normalize", "pairwise_distance", "pdist"]
@@ -50,10 +52,10 @@ def difference_norm_vjp(grad: Tensor, x: Tensor, out: Tensor, p: float) -> Tenso
         return grad * x.sign()
     if math.isinf(p):
         return grad * x.sign() * (x.abs() == out).to(x.dtype)
-    apart = wrap(out._array != 0)
+    apart = ne(out, 0)
     if p == 2:
         return (grad * x / out).where(apart, 0.0)
-    usable = wrap((x._array != 0) & (out._array != 0))
+    usable = logical_and(ne(x, 0), ne(out, 0))
     return (grad * x.sign() * (x.abs() / out).pow(p - 1)).where(usable, 0.0)
 
 
@@ -69,7 +71,7 @@ def euclidean_distances(x: Any, y: Any) -> Any:
 @euclidean_distances.vjp
 def euclidean_distances_vjp(grad: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Any:
     """Sum over the partners of grad / distance * (row - partner), 0 at distance 0, without forming the differences."""
-    ratio = (grad / out).where(wrap(out._array != 0), 0.0)
+    ratio = (grad / out).where(ne(out, 0), 0.0)
     back = ratio.transpose(-2, -1)
     return x * ratio.sum(dim=-1, keepdim=True) - ratio.matmul(y), y * back.sum(dim=-1, keepdim=True) - back.matmul(x)
 
@@ -158,9 +160,9 @@ def promoted_float(x1: Tensor, x2: Tensor) -> Any:
 def direction(x: Tensor, dim: int, eps: float) -> Tensor:
     """x divided by its norm along `dim`, or by `eps` if that is larger."""
     norm = x.norm(2, dim=dim, keepdim=True)
-    short = norm._array < eps
-    if short.any():
-        norm = norm + wrap(np.where(short, eps - norm._array, 0).astype(norm._array.dtype))
+    if recording.recorder is not None or (norm._array < eps).any():
+        lifted = eps - norm.detach()
+        norm = norm + lifted.masked_fill(lifted <= 0, 0)
     return x / norm
 
 

@@ -44,11 +44,10 @@ def _drop(input: Tensor, p: float, train: builtins.bool, inplace: builtins.bool,
     if not alpha:
         return times(input, wrap(_noise(input, p, feature, 1 / np.float32(1 - p) if _narrow(input) else 1 / (1 - p))))
     scale = 1 / math.sqrt((SELU_NEGATIVE_LIMIT**2 * p + 1) * (1 - p))
-    kept = _noise(input, p, feature, None)
+    kept = wrap(_noise(input, p, feature, None))
     limit = SELU_NEGATIVE_LIMIT * scale
-    shift = (kept - kept.dtype.type(1)) * kept.dtype.type(limit) + kept.dtype.type(limit * p)
-    kept *= kept.dtype.type(scale)
-    return plus(times(input, wrap(kept)), wrap(shift))
+    shift = add(mul(add(kept, -1.0), limit), limit * p)
+    return plus(times(input, mul(kept, scale)), shift)
 
 
 def _narrow(input: Tensor) -> builtins.bool:

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, scalar_name
 from flambeau.core.tensor import Tensor, constant, plain, wrap
 from flambeau.ops.casting import to_dtype
-from flambeau.ops.comparison import ne
+from flambeau.ops.comparison import eq, ne
 from flambeau.ops.pointwise import mul
 
 __all__ = ["embedding", "embedding_bag", "embedding_renorm_", "one_hot"]
@@ -111,6 +113,8 @@ def _check_indices(input: Tensor, rows: int, name: str) -> None:
             f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
             f"{scalar_name(indices.dtype)} instead (while checking arguments for {name})"
         )
+    if recording.recorder is not None:
+        recording.bounded(input, 0, rows - 1, IndexError(f"index out of range in self, in a table of {rows} rows"))
     if indices.size and (indices.min() < 0 or indices.max() >= rows):
         wrong = indices[(indices < 0) | (indices >= rows)].flat[0]
         raise IndexError(f"index out of range in self: {wrong} in a table of {rows} rows")
@@ -260,6 +264,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     [[0, 0, 1], [1, 0, 0]]
     """
     numbers = tensor._array
+    if num_classes == -1:
+        recording.read(tensor)
     if numbers.dtype != np.int64:
         raise RuntimeError(
             f"one_hot is only applicable to index tensor of type LongTensor, got {scalar_name(numbers.dtype)}"
@@ -276,7 +282,10 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise RuntimeError(f"num_classes should be positive, got {num_classes}")
     elif numbers.max() >= num_classes:
         raise RuntimeError(f"Class values must be smaller than num_classes, got {numbers.max()} and {num_classes}.")
-    return wrap((numbers[..., None] == np.arange(num_classes)).astype(np.int64))
+    if recording.recorder is not None:
+        error = RuntimeError(f"Class values must be non-negative and smaller than num_classes {num_classes}.")
+        recording.bounded(tensor, 0, num_classes - 1, error)
+    return eq(tensor.unsqueeze(-1), constant(np.arange(num_classes))).to(dtypes.int64)
 
 
 def _sample_arguments(make: Any) -> list[Any]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.indexing import number_as
 from flambeau.ops.indexing_kernels import add_at, add_rows, at_least_1d, both, dimension_error, writer, zeros
 from flambeau.ops.pointwise import mul, zero_of
@@ -57,6 +58,9 @@ def index_select(input: Tensor, dim: Any, index: Tensor) -> Tensor:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if index._array.dtype not in (np.int64, np.int32):
         raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    if recording.recorder is not None:
+        limit = input._array.shape[dim] if input._array.ndim else 1
+        recording.bounded(index, 0, limit - 1, IndexError("index out of range in self"))
     if index._array.size and index._array.min() < 0:
         raise IndexError("index out of range in self")
     if input._array.ndim == 0 and index._array.size != 1:
@@ -101,6 +105,8 @@ def check_along(name: str, input: Tensor, dim: Any, index: Tensor, source: Tenso
     if not have and len(shape) > 1:
         raise RuntimeError(f"{name}(): source of 0 dimensions does not fit a tensor of shape {list(shape)}")
     limit = shape[dim] if shape else 1
+    if recording.recorder is not None:
+        recording.bounded(index, 0, limit - 1, IndexError(f"{name}(): index out of range in self for size {limit}"))
     if index._array.size and (index._array.min() < 0 or index._array.max() >= limit):
         raise IndexError(f"{name}(): index out of range in self: {list(_rows(index._array))} for size {limit}")
     return dim
@@ -166,6 +172,8 @@ def _index_fill_form(apply: Any, input: Tensor, dim: Any, index: Tensor, value: 
     if index._array.ndim > 1:
         raise RuntimeError("Index has to be a vector/scalar")
     limit = input._array.shape[dim] if input._array.ndim else 1
+    if recording.recorder is not None:
+        recording.bounded(index, -limit, limit - 1, IndexError(f"index is out of bounds for size {limit}"))
     if index._array.size and (index._array.min() < -limit or index._array.max() >= limit):
         raise IndexError(f"index {_rows(index._array)[0]} is out of bounds for dimension {dim} with size {limit}")
     if isinstance(value, Tensor):
@@ -174,7 +182,7 @@ def _index_fill_form(apply: Any, input: Tensor, dim: Any, index: Tensor, value: 
                                f"{value._array.ndim} dimensions.")
         value = value.to(input.dtype)
     else:
-        value = wrap(number_as(value, input._array.dtype))
+        value = constant(number_as(value, input._array.dtype))
     return apply(_index_fill, input, index, value, dim=dim)
 
 

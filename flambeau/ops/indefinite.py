@@ -115,7 +115,7 @@ def ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
 
 
 def _check(info: Tensor) -> None:
-    if info._array.any():
+    if info.any():
         raise LinAlgError(f"torch.linalg.ldl_factor: D is singular: its entry {info._array.max()} is zero")
 
 

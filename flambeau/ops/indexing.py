@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import dispatch
+from flambeau.core import dispatch, recording
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, check_overlap, scalar_name, write_region
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, constant, plain, wrap
+from flambeau.ops.comparison import ne
 from flambeau.ops.creation import infer_array
 from flambeau.ops.indexing_kernels import add_at, both, dimension_error, indexed_shape, over, writer
 from flambeau.ops.masking import masked_fill_
@@ -227,7 +228,7 @@ def _known(item: Any) -> Any:
     if not isinstance(item, Tensor):
         if isinstance(item, (list, tuple, range, np.ndarray)):
             array = infer_array(list(item) if isinstance(item, range) else item, None)
-            item = wrap(array.astype(np.int64) if not array.size and isinstance(item, (list, tuple, range)) else array)
+            item = constant(array.astype(np.int64) if not array.size and isinstance(item, (list, tuple, range)) else array)
         elif hasattr(item, "__index__"):
             return item.__index__()
         else:
@@ -238,11 +239,12 @@ def _known(item: Any) -> Any:
     if array.dtype.kind not in "iub":
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if array.ndim == 0:
+        recording.read(item)
         return bool(array) if array.dtype.kind == "b" else int(array)
     if array.dtype == np.uint8:
         warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.",
                       UserWarning, stacklevel=5)
-        return wrap(array != 0)
+        return ne(item, 0)
     return item
 
 
@@ -281,6 +283,7 @@ def index_arrays(view: Tensor, advanced: list[tuple[int, Tensor]]) -> tuple[tupl
     indices: list[Tensor] = []
     for dim, item in advanced:
         if item._array.dtype.kind == "b":
+            recording.read(item)
             for offset, positions in enumerate(np.nonzero(item._array)):
                 dims.append(dim + offset)
                 indices.append(wrap(positions))
@@ -396,7 +399,7 @@ def _index_put_form(apply: Any, input: Tensor, indices: Any, values: Tensor, acc
                            f"{scalar_name(input._array.dtype)} for the destination and "
                            f"{scalar_name(values._array.dtype)} for the "
                            "source.")
-    items = tuple(_ALL if i is None else wrap(i._array.reshape(1)) if i._array.ndim == 0 else i for i in indices)
+    items = tuple(_ALL if i is None else reshape(i, (1,)) if i._array.ndim == 0 else i for i in indices)
     _, advanced, _ = resolve(input, items)
     dims, arrays = index_arrays(input, advanced)
     if not dims:

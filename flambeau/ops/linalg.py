@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
-from flambeau.core import return_types
+from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.decompositions import (
@@ -75,6 +75,7 @@ def _solved(A: Tensor, B: Tensor) -> Tensor:
 
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
     """(X, info): info is not 0 where A is singular."""
+    recording.read(A)
     info = wrap(lu_arrays(A._array)[2])
     if check_errors or not info._array.any():
         return return_types.TYPES["linalg_solve_ex"](solve(A, B, left=left), info)
@@ -124,6 +125,7 @@ def inv(A: Tensor) -> Tensor:
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     """(inverse, info): info is not 0 for a singular matrix."""
     check_matrix("inv", A, square=True)
+    recording.read(A)
     info = wrap(lu_arrays(A._array)[2])
     if check_errors or not info._array.any():
         return return_types.TYPES["linalg_inv_ex"](inv(A), info)
@@ -185,6 +187,8 @@ def _tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[np.ndarray, np.ndarray
 
 
 def _threshold(value: Any, dtype: Any) -> np.ndarray:
+    if isinstance(value, Tensor):
+        recording.read(value)
     array = value._array if isinstance(value, Tensor) else np.asarray(value)
     return np.asarray(array, dtype)[..., None] if array.ndim else np.asarray(array, dtype)
 
@@ -200,6 +204,7 @@ def _det(A: Any) -> Any:
 @_det.vjp
 def _det_vjp(grad: Tensor, A: Tensor, out: Tensor) -> Any:
     scale = reshape(mul(grad, conj(out)), (*out._array.shape, 1, 1))
+    recording.read(out)
     if (out._array == 0).any():  # singular: the cofactors, from the singular value decomposition
         return mul(reshape(grad, (*out._array.shape, 1, 1)), wrap(_cofactors(A._array)))
     return mul(scale, mH(_inverse(A)))
@@ -248,7 +253,7 @@ def logdet(input: Tensor) -> Tensor:
     sign, value = _slogdet(input)
     if input.is_complex():
         return add(value, log(sign))
-    return where(sign == -1.0, wrap(np.array(np.nan, value._array.dtype)), value)
+    return where(sign == -1.0, constant(np.array(np.nan, value._array.dtype)), value)
 
 
 # ---- least squares, rank, condition ---------------------------------------------------------------------------
@@ -269,6 +274,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     residuals = empty
     if m > n and driver not in (None, "gelsy"):
         gap = sub(mm(A, X), right)
+        recording.read(A)
         full = np.linalg.matrix_rank(A._array) == n
         if np.all(full):
             residuals = sum_(real(mul(gap, conj(gap))) if gap.is_complex() else mul(gap, gap), -2)

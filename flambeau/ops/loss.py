@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor
@@ -259,8 +260,10 @@ def gaussian_nll_loss(
         elif len(found) != len(shape) or any(n not in (1, size) for n, size in zip(found, shape)):
             raise ValueError(f"var is of incorrect size: {text_of_size(var)} for an input of {text_of_size(input)}")
     check_reduction(reduction)
+    error = ValueError("var has negative entry/entries")
+    recording.bounded(var, 0, math.inf, error)
     if (var._array < 0).any():
-        raise ValueError("var has negative entry/entries")
+        raise error
     lifted = clamp_min(var.detach(), eps) - var.detach()  # what lifts var to eps has no history
     var = var + lifted
     gap = input - target

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops import pointwise
+from flambeau.ops.comparison import ne
 from flambeau.ops.indexing_kernels import both, over, writer
 from flambeau.ops.pointwise import zero_of
 from flambeau.ops.shape import _expand, reshape
@@ -79,7 +81,7 @@ def _masked_fill_form(apply: Any, input: Tensor, mask: Tensor, value: Any) -> Te
         raise TypeError("masked_fill(): argument 'value' (position 2) must be Number or Tensor, not "
                         f"{type(value).__name__}")
     else:
-        value = wrap(_fill_value(value, input._array.dtype))
+        value = constant(_fill_value(value, input._array.dtype))
     shape = input._array.shape
     if mask._array.shape != shape:
         common = common_shape(shape, mask._array.shape)
@@ -190,6 +192,7 @@ def _nonzero(x: Any) -> Any:
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Positions of the non-zero elements: one row each (N, D), or with `as_tuple` one index vector per dimension."""
+    recording.read(input)  # how many there are decides about shapes
     found = _nonzero(input)
     if not as_tuple:
         return found
@@ -199,6 +202,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
 def argwhere(input: Tensor) -> Tensor:
     """Positions of the non-zero elements, one row each."""
+    recording.read(input)
     return _nonzero(input)
 
 
@@ -217,7 +221,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         warnings.warn("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a "
                       "future version "
                       "of PyTorch. Use a boolean condition instead.", UserWarning, stacklevel=2)
-        condition = wrap(array != 0)
+        condition = ne(condition, 0)
     return pointwise.where(condition, input, other)
 
 
@@ -230,4 +234,4 @@ def contains(self: Tensor, element: Any) -> bool:
     """`element in x`: whether any element equals it. RuntimeError for anything but a number or a tensor."""
     if not isinstance(element, (Tensor, bool, int, float, complex)):
         raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
-    return bool((self == element)._array.any())
+    return bool((self == element).any())

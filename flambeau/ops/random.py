@@ -7,6 +7,7 @@ the order of its memory, as PyTorch does.
 from __future__ import annotations
 
 import builtins
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
 from flambeau.core import random as stream
-from flambeau.core import recording
 from flambeau.core import random_distributions as distributions
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, before, bump, check_overlap, check_writable, scalar_name, write_out
 from flambeau.core.modes import modes
@@ -197,6 +198,7 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
         return fill("bernoulli", input, described(lambda shape, dtype, *_: distributions.bernoulli(gen, shape, p),
                                                   "bernoulli", gen, p=p, scale=None))
     chances = _checked_chances(p)
+    recording.read(p)
     array = plain(input)
     try:
         chances = np.broadcast_to(chances, array.shape)
@@ -212,8 +214,10 @@ def _checked_chances(p: Tensor) -> np.ndarray:
     chances = p._array
     if chances.dtype.kind not in "fV":
         raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{scalar_name(chances.dtype)}'")
+    error = RuntimeError("bernoulli: expected every probability to be between 0 and 1 (p_in >= 0 && p_in <= 1)")
+    recording.bounded(p, 0, 1, error)
     if not ((chances >= 0) & (chances <= 1)).all():
-        raise RuntimeError("bernoulli: expected every probability to be between 0 and 1 (p_in >= 0 && p_in <= 1)")
+        raise error
     return chances
 
 
@@ -467,8 +471,10 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson counts for each rate; same shape and dtype. Dtypes: float32, float64."""
     if input._array.dtype.kind not in "fV":
         raise NotImplementedError(f"\"poisson_cpu\" not implemented for '{scalar_name(input._array.dtype)}'")
+    error = RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    recording.bounded(input, 0, math.inf, error)
     if not (input._array >= 0).all():
-        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+        raise error
     return _poisson(input, generator=generator_of(generator))
 
 
@@ -484,8 +490,10 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         return _new("normal", _sizes("normal", (size,), {}), kind, normal_draws(kind.numpy, mean, std, gen), out=out,
                     device=device, requires_grad=requires_grad, names=None)
     if isinstance(std, Tensor):
+        error = RuntimeError("normal expects all elements of std >= 0.0")
+        recording.bounded(std, 0, math.inf, error)
         if not (std._array >= 0).all():
-            raise RuntimeError("normal expects all elements of std >= 0.0")
+            raise error
         if isinstance(mean, Tensor):
             _check_broadcast(mean, std)
     like = mean if isinstance(mean, Tensor) else std
@@ -508,6 +516,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: builtins.bool = Fa
     Weights need not sum to one. Raises RuntimeError for negative or infinite weights, for rows of zeros, and when
     more indices are asked for than there are, without replacement.
     """
+    recording.read(input)
     weights = input._array
     if weights.dtype.kind not in "fV":
         raise RuntimeError("multinomial only supports floating-point dtypes for input, got: "
@@ -537,6 +546,7 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     if count._array.dtype.kind not in "fV":
         raise ValueError("binomial only supports floating-point dtypes for count, got: "
                          f"{scalar_name(count._array.dtype)}")
+    recording.read(count)
     counts, chances = np.broadcast_arrays(count._array, prob._array)
     return wrap(distributions.binomial(generator_of(generator), counts, chances))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from flambeau.core import device as devices
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import copy_slices
 from flambeau.core.storage import as_strided_array
@@ -70,19 +71,20 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: Any = None, *, ou
     Without `dim` the flattened input; with one tensor of counts alone, position i so many times.
     """
     if repeats is None:
+        recording.read(input)
         counts = input._array
         if counts.ndim != 1:
             raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
-        return wrap(np.repeat(np.arange(counts.size), counts))
+        return constant(np.repeat(np.arange(counts.size), counts))
     if dim is None:
         input = reshape(input, (-1,))
         dim = 0
     shape = input._array.shape
     dim = wrap_dim(dim, len(shape))
     if isinstance(repeats, (list, tuple)):
-        repeats = wrap(np.array(repeats, np.int64))
+        repeats = constant(np.array(repeats, np.int64))
     if isinstance(repeats, Tensor) and repeats._array.size == 1 and repeats._array.ndim <= 1:
-        repeats = int(repeats._array.reshape(()))
+        repeats = int(repeats)
     if isinstance(repeats, Tensor):
         return _repeat_each(input, repeats, dim, output_size)
     if repeats < 0:
@@ -96,6 +98,7 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: Any = None, *, ou
 
 
 def _repeat_each(input: Tensor, repeats: Tensor, dim: int, output_size: int | None) -> Tensor:
+    recording.read(repeats)
     counts = repeats._array
     n = input._array.shape[dim] if input._array.ndim else 1
     if counts.ndim != 1:
@@ -111,7 +114,7 @@ def _repeat_each(input: Tensor, repeats: Tensor, dim: int, output_size: int | No
         raise RuntimeError("repeats can not be negative")
     if output_size is not None and output_size != counts.sum():
         raise RuntimeError("allocated size does not match required size")
-    return index_select(input, dim, wrap(np.repeat(np.arange(n), counts)))
+    return index_select(input, dim, constant(np.repeat(np.arange(n), counts)))
 
 
 # ---- other places ---------------------------------------------------------------------------------------------
@@ -242,7 +245,7 @@ def _triangle_indices(keep: Any, row: int, col: int, offset: int, dtype: Any, de
     if col < 0:
         raise RuntimeError(f"col must be non-negative, got {col}")
     devices.check_device(device)
-    return wrap(np.argwhere(keep(row, col, offset)).T.astype((dtype or dtypes.int64).numpy, order="C"))
+    return constant(np.argwhere(keep(row, col, offset)).T.astype((dtype or dtypes.int64).numpy, order="C"))
 
 
 def tril_indices(
@@ -303,7 +306,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     if n < 0:
         raise RuntimeError("N must be non-negative.")
     exponents = np.arange(n) if increasing else np.arange(n)[::-1].copy()
-    return power(_unsqueeze(x, dim=1), wrap(exponents))
+    return power(_unsqueeze(x, dim=1), constant(exponents))
 
 
 def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.ops.arithmetic import clamp_min
+from flambeau.ops.comparison import eq
 from flambeau.ops.gathering import check_along
 from flambeau.ops.indexing import number_as
 from flambeau.ops.indexing_kernels import add_rows, at_least_1d, both, writer, zeros
@@ -78,6 +82,9 @@ def _check_gather(name: str, x: Tensor, dim: Any, index: Any, source: Tensor | N
             raise RuntimeError(f"Expected index {list(wanted)} to be no larger than self {list(shape)} apart from "
                                f"dimension {dim} and "
                                f"to be no larger size than src {list(have)}")
+    if recording.recorder is not None:
+        error = IndexError(f"index is out of bounds for dimension {dim} with size {shape[dim]}")
+        recording.bounded(index, 0, shape[dim] - 1, error)
     # Read as unsigned, negative positions are the largest: one pass finds both kinds.
     if array.view(np.uint64 if array.itemsize == 8 else np.uint32).max() >= shape[dim]:
         raise _range_error(array, dim, shape[dim])
@@ -176,7 +183,7 @@ def _scatter_form(apply: Any, input: Tensor, dim: Any, index: Tensor, src: Any =
     """`src` (a tensor or a number) written at positions along `dim`; `reduce` "add" or "multiply" combines instead."""
     source = value if src is None else src
     if not isinstance(source, Tensor):
-        number = wrap(number_as(source, input._array.dtype))
+        number = constant(number_as(source, input._array.dtype))
         dim = _check_gather("scatter", input, dim, index, None)
         if reduce is None:
             return apply(_scatter, input, index, number, dim=dim)
@@ -257,7 +264,7 @@ def _mean_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tens
     counts = constant(np.full(x._array.shape, float(include_self), x._array.dtype))
     ones = constant(np.ones(index._array.shape, x._array.dtype))
     counts = _scatter_add(counts, index, ones, dim=dim)
-    share = div(grad, wrap(np.maximum(counts._array, 1)))
+    share = div(grad, clamp_min(counts, 1))
     return share, _gather(share, index, dim=dim)
 
 
@@ -284,8 +291,8 @@ def _extreme_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: T
                   include_self: bool) -> Any:
     """All that equal the extreme share the gradient evenly."""
     dtype = x._array.dtype
-    x_wins = wrap((x._array == out._array).astype(dtype))
-    source_wins = wrap((source._array == _gather(out, index, dim=dim)._array).astype(dtype))
+    x_wins = eq(x, out).to(dtypes.from_numpy(dtype))
+    source_wins = eq(source, _gather(out, index, dim=dim)).to(dtypes.from_numpy(dtype))
     winners = _scatter_add(x_wins, index, source_wins, dim=dim)
     share = div(grad, winners)
     return mul(x_wins, share), mul(source_wins, _gather(share, index, dim=dim))

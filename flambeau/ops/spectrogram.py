@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.tensor import Tensor, constant
 from flambeau.ops import fft
 from flambeau.ops.complex import view_as_real
@@ -143,6 +144,7 @@ def istft(
     stop = start + length if length is not None else total - (n_fft // 2 if center else 0)
     within = min(stop, total)
     signal, cover = narrow(signal, 1, start, within - start), narrow(cover, 1, start, within - start)
+    recording.read(cover)
     if np.abs(cover._array).min(initial=1.0) < 1e-11:
         raise RuntimeError("istft: window overlap add min: some samples are covered by no window")
     signal = div(signal, cover)

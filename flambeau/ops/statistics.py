@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dtype import scalar_name
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.arithmetic import clamp
@@ -36,6 +37,7 @@ def _check_weights(name: str, weights: Tensor, count: int, category: int) -> Non
             f"cov(): expected {name} to have the same numel as there are observations in the input but got "
             f"{array.size} != {count}"
         )
+    recording.read(weights)
     if array.size and array.min() < 0:
         raise RuntimeError(f"cov(): {name} cannot be negative")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
-from flambeau.core import return_types
+from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, constant, wrap
@@ -33,6 +33,8 @@ def equal(input: Tensor, other: Tensor) -> bool:
             f"{scalar_name(other._array.dtype)} for "
             "argument 'other'"
         )
+    recording.read(input)
+    recording.read(other)
     return bool(np.array_equal(input._array, other._array))
 
 
@@ -63,7 +65,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether `isclose` holds everywhere."""
-    return bool(isclose(input, other, rtol, atol, equal_nan)._array.all())
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
 
 
 @primitive("nan_to_num")
