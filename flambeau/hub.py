@@ -9,11 +9,14 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import sys
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
+import zipfile
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -24,6 +27,9 @@ from flambeau.serialization import load as _load_file
 _CHUNK = 1 << 17
 HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")  # for libraries that ask for it by PyTorch's name
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # resnet18-f37072fd.pth
+_REPOSITORIES = "https://github.com/"
+_TRUSTED_OWNERS = frozenset(("facebookresearch", "facebookincubator", "pytorch", "fairinternal"))  # PyTorch's list
+_UNPACKED_TIMES, _UNPACKED_MORE = 200, 1 << 26  # an archive may unpack to so many times its size and so much more
 _chosen: str | None = None
 
 
@@ -119,11 +125,20 @@ def load(
     """Call the entry point `model` of a `hubconf.py` with the other arguments and return its answer.
 
     Args:
-        repo_or_dir: with `source="local"` a folder; with `source="github"` `owner/repo[:ref]`, which must lie unpacked
-            in the hub's folder, as PyTorch leaves it: this library does not fetch code.
-        trust_repo, force_reload, verbose, skip_validation: accepted for PyTorch's sake; they concern fetching.
+        repo_or_dir: with `source="local"` a folder; with `source="github"` `owner/repo[:ref]` (ref: a branch or tag,
+            default main, else master), which is fetched once and kept unpacked in the hub's folder, as by PyTorch.
+        trust_repo: whether to run the code of a repository that has not been run before. "check" asks on the terminal
+            and remembers a yes, True remembers without asking, False asks every time, None only warns.
+        force_reload: fetch it again.
+        verbose: show a bar while fetching.
+        skip_validation: accepted for PyTorch's sake; nothing is asked of GitHub beyond the archive.
+
+    Raises:
+        RuntimeError: the repository is not trusted, lacks the entry point, or its archive is not sound.
+        urllib.error.URLError: there is no answer; the message says where to put the archive instead.
     """
-    return _entry_point(_hubconf(repo_or_dir, source), model)(*args, **kwargs)
+    module = _hubconf(repo_or_dir, source, force_reload, trust_repo, verbose)
+    return _entry_point(module, model)(*args, **kwargs)
 
 
 def list(
@@ -136,7 +151,7 @@ def list(
     source: str = "github",
 ) -> Any:
     """Names of the entry points of a `hubconf.py`: its callables whose names do not begin with an underscore."""
-    found = vars(_hubconf(github, source))
+    found = vars(_hubconf(github, source, force_reload, trust_repo, verbose))
     return [name for name, value in found.items() if callable(value) and not name.startswith("_")]
 
 
@@ -150,7 +165,7 @@ def help(
     source: str = "github",
 ) -> str | None:
     """The docstring of an entry point."""
-    return _entry_point(_hubconf(github, source), model).__doc__
+    return _entry_point(_hubconf(github, source, force_reload, trust_repo, True), model).__doc__
 
 
 def _copy(source: Any, file: BinaryIO, total: int | None, name: str, progress: bool) -> str:
@@ -171,11 +186,16 @@ def _copy(source: Any, file: BinaryIO, total: int | None, name: str, progress: b
     return digest.hexdigest()
 
 
-def _hubconf(place: str | os.PathLike[str], source: str) -> ModuleType:
-    """The module in `hubconf.py` of a local folder or of an unpacked repository."""
+def _hubconf(
+    place: str | os.PathLike[str], source: str, force_reload: bool, trust_repo: bool | str | None, verbose: bool
+) -> ModuleType:
+    """The module in `hubconf.py` of a local folder or of a repository."""
     if source not in ("local", "github"):
         raise ValueError(f'unknown source: "{source}"; it is one of "github", "local"')
-    folder = os.path.expanduser(os.fspath(place)) if source == "local" else _unpacked(os.fspath(place))
+    if source == "local":
+        folder = os.path.expanduser(os.fspath(place))
+    else:
+        folder = _repository(os.fspath(place), force_reload, trust_repo, verbose)
     path = os.path.join(folder, "hubconf.py")
     if not os.path.exists(path):
         raise FileNotFoundError(f"no hubconf.py in {os.path.abspath(folder)}")
@@ -199,21 +219,101 @@ def _installed(name: str) -> bool:
     return name in ("torch", "torchvision") or name in sys.modules or importlib.util.find_spec(name) is not None
 
 
-def _unpacked(repository: str) -> str:
-    """The folder in which PyTorch's hub keeps a GitHub repository, `owner_repo_ref`."""
+def _repository(repository: str, force_reload: bool, trust_repo: bool | str | None, verbose: bool) -> str:
+    """The folder in which the hub keeps a GitHub repository, `owner_repo_ref`; fetched if it is not there."""
     match = re.fullmatch(r"([^/:]+)/([^/:]+)(?::(.+))?", repository)
     if match is None:
         raise ValueError(f'a GitHub repository is written "owner/repo" or "owner/repo:ref", not {repository!r}')
     owner, name, ref = match.groups()
     refs = [ref] if ref else ["main", "master"]
     folders = [os.path.join(get_dir(), f"{owner}_{name}_{one.replace('/', '_')}") for one in refs]
-    for folder in folders:
-        if os.path.isdir(folder):
+    present = next((folder for folder in folders if os.path.isdir(folder)), None)
+    _check_trust(owner, name, os.path.basename(present or folders[0]), present is not None, trust_repo)
+    if present is not None and not force_reload:
+        return present
+    for one, folder in zip(refs, folders):
+        try:
+            _fetch_repository(f"{_REPOSITORIES}{owner}/{name}/zipball/{one}", folder, force_reload, verbose)
+        except urllib.error.URLError as error:
+            missing = isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 404
+            if not missing or one == refs[-1]:
+                raise
+        else:
             return folder
-    raise RuntimeError(
-        f"flambeau does not fetch code: unpack https://github.com/{owner}/{name} at {folders[0]}, "
-        'or pass its folder with source="local"'
-    )
+    raise AssertionError("one of the refs was fetched or raised")
+
+
+def _check_trust(owner: str, name: str, key: str, present: bool, trust_repo: bool | str | None) -> None:
+    """Ask or warn before code is run that has not been run before; a yes is written into the hub's `trusted_list`."""
+    path = os.path.join(get_dir(), "trusted_list")
+    known: set[str] = set()
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            known = {line.strip() for line in file}
+    trusted = present or key in known or owner in _TRUSTED_OWNERS
+    if trust_repo is None:
+        if not trusted:
+            warnings.warn(
+                f"You are about to download and run code from an untrusted repository, {owner}/{name}. "
+                "Pass trust_repo=True to say that you trust it, or 'check' to be asked.", stacklevel=5,
+            )
+        return
+    if trust_repo is False or (trust_repo == "check" and not trusted):
+        _ask(owner, name)
+    if not trusted:
+        os.makedirs(get_dir(), exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{key}\n")
+
+
+def _ask(owner: str, name: str) -> None:
+    question = f"The repository {owner}/{name} is not known to be trusted. Run its code and remember that (y/N)? "
+    try:
+        answer = input(question).strip().lower()
+    except EOFError:
+        raise RuntimeError(
+            f"Untrusted repository {owner}/{name}, and nobody to ask: pass trust_repo=True to run its code"
+        ) from None
+    if answer not in ("y", "yes", "n", "no", ""):
+        raise ValueError(f"Unrecognized response {answer!r}: y or n expected")
+    if answer not in ("y", "yes"):
+        raise RuntimeError(f"Untrusted repository {owner}/{name}")
+
+
+def _fetch_repository(url: str, folder: str, force_reload: bool, verbose: bool) -> None:
+    """Fetch a repository's archive (or take the one that was put in its place) and unpack it as `folder`."""
+    archive = f"{folder}.zip"
+    if force_reload or not os.path.exists(archive):
+        download_url_to_file(url, archive, progress=verbose)
+    try:
+        with tempfile.TemporaryDirectory(dir=get_dir()) as place:
+            top = _unzip(archive, place)
+            if os.path.isdir(folder):
+                shutil.rmtree(folder)
+            os.replace(top, folder)
+    finally:
+        os.remove(archive)
+
+
+def _unzip(archive: str, place: str) -> str:
+    """Unpack an archive that holds one folder; the path of that folder. RuntimeError where it is not sound."""
+    limit = _UNPACKED_TIMES * os.path.getsize(archive) + _UNPACKED_MORE
+    try:
+        with zipfile.ZipFile(archive) as source:
+            entries = source.infolist()
+            if sum(entry.file_size for entry in entries) > limit:
+                raise RuntimeError(f"{archive} unpacks to more than {limit} bytes")
+            for entry in entries:
+                parts = entry.filename.split("/")
+                if entry.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+                    raise RuntimeError(f"{archive} holds a file outside its folder: {entry.filename}")
+            source.extractall(place)
+    except zipfile.BadZipFile as error:
+        raise RuntimeError(f"{archive} is no zip archive: {error}") from error
+    tops = os.listdir(place)
+    if len(tops) != 1 or not os.path.isdir(os.path.join(place, tops[0])):
+        raise RuntimeError(f"{archive} should hold one folder, found {sorted(tops)[:5]}")
+    return os.path.join(place, tops[0])
 
 
 def _entry_point(module: ModuleType, name: str) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 import urllib.error
+import zipfile
 
 import pytest
 
@@ -109,8 +110,6 @@ def test_missing_dependency_is_named(repository):
 
 
 def test_github_repository_is_read_from_the_hub_folder(folder, repository):
-    with pytest.raises(RuntimeError, match="owner_repo_main"):
-        hub.load("owner/repo", "net", 2)
     folder.mkdir()
     repository.rename(folder / "owner_repo_v1")
     assert hub.load("owner/repo:v1", "net", 2).weight.shape == (2, 5)
@@ -118,3 +117,77 @@ def test_github_repository_is_read_from_the_hub_folder(folder, repository):
         hub.load("repo", "net")
     with pytest.raises(ValueError, match="unknown source"):
         hub.load("owner/repo", "net", source="elsewhere")
+
+
+@pytest.fixture
+def github(tmp_path, repository, monkeypatch):
+    """A folder in GitHub's place, with an archive of the repository's branch `main`; answers what was fetched."""
+    place = tmp_path / "github" / "owner" / "repo" / "zipball"
+    place.mkdir(parents=True)
+    with zipfile.ZipFile(place / "main", "w") as archive:
+        for file in repository.iterdir():
+            archive.write(file, f"owner-repo-1a2b3c/{file.name}")
+    monkeypatch.setattr(hub, "_REPOSITORIES", (tmp_path / "github").as_uri() + "/")
+    return place
+
+
+def test_a_repository_is_fetched_once_when_trusted(folder, github, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    with pytest.raises(RuntimeError, match="Untrusted repository owner/repo"):
+        hub.load("owner/repo", "net", 2, verbose=False)
+    assert not folder.exists()
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert hub.load("owner/repo", "net", 2, verbose=False).weight.shape == (2, 5)
+    assert (folder / "trusted_list").read_text(encoding="utf-8") == "owner_repo_main\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["owner_repo_main", "trusted_list"]
+    (github / "main").unlink()  # the source is gone, the copy stays, and nobody is asked again
+    monkeypatch.setattr("builtins.input", None)
+    assert hub.list("owner/repo", verbose=False) == ["net"]
+    assert hub.help("owner/repo", "net") == "A layer of SIZE inputs."
+    with pytest.raises(urllib.error.URLError, match=r"put that file at .*owner_repo_main\.zip"):
+        hub.load("owner/repo", "net", 2, force_reload=True, verbose=False)
+
+
+def test_trust_in_all_its_forms(folder, github, monkeypatch):
+    def nobody(question):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+    with pytest.raises(RuntimeError, match="pass trust_repo=True"):
+        hub.list("owner/repo:main")
+    monkeypatch.setattr("builtins.input", lambda question: "perhaps")
+    with pytest.raises(ValueError, match="Unrecognized response 'perhaps'"):
+        hub.list("owner/repo:main")
+    with pytest.warns(UserWarning, match="untrusted repository, owner/repo"):
+        assert hub.list("owner/repo:main", trust_repo=None, verbose=False) == ["net"]
+    assert not (folder / "trusted_list").exists()
+    with pytest.raises(ValueError, match="Unrecognized"):  # False asks although the folder is there
+        hub.list("owner/repo:main", trust_repo=False)
+    assert hub.list("owner/repo:main", trust_repo=True, force_reload=True, verbose=False) == ["net"]
+
+
+def test_an_archive_put_in_its_place_is_unpacked(folder, github):
+    folder.mkdir()
+    (github / "main").rename(folder / "owner_repo_v2.zip")
+    assert hub.load("owner/repo:v2", "net", 2, trust_repo=True).weight.shape == (2, 5)
+    assert not (folder / "owner_repo_v2.zip").exists()
+
+
+@pytest.mark.parametrize("names, message", [
+    (["top/hubconf.py", "../outside.py"], "outside its folder"), (["/hubconf.py"], "outside its folder"),
+    (["hubconf.py"], "should hold one folder"), (None, "no zip archive"), (["top/bomb"], "unpacks to more than"),
+])
+def test_unsound_archives_are_refused(folder, github, monkeypatch, names, message):
+    (github / "main").unlink()
+    if names is None:
+        (github / "main").write_text("no archive", encoding="utf-8")
+    else:
+        with zipfile.ZipFile(github / "main", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, "x = 1\n")
+    if "bomb" in str(names):
+        monkeypatch.setattr(hub, "_UNPACKED_TIMES", 0)
+        monkeypatch.setattr(hub, "_UNPACKED_MORE", 3)
+    with pytest.raises(RuntimeError, match=message):
+        hub.load("owner/repo", "net", trust_repo=True, verbose=False)
+    assert [path.name for path in folder.iterdir()] == ["trusted_list"]
