@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.graph import Graph, Ref, Value
+from flambeau.compiler.graph import Graph, Node, Ref, Value
 
 
 def shape_text(dtype: np.dtype, shape: tuple[int, ...]) -> str:
@@ -35,15 +35,18 @@ def value_text(value: Value) -> str:
     return f"{value!r}: {shape_text(value.dtype, value.shape)}"
 
 
+def node_text(node: Node) -> str:
+    """"%3: f32[4] = add(%1, %2)"."""
+    made = ", ".join("_" if v is None else value_text(v) for v in node.outputs)
+    attrs = ", ".join(f"{k}={attribute_text(v)}" for k, v in node.attrs.items())
+    return f"{made} = {node.op}({', '.join([operand_text(x) for x in node.inputs] + ([attrs] if attrs else []))})"
+
+
 def text(graph: Graph) -> str:
     """Inputs with their sources, constants, nodes, writes and outputs."""
     lines = [f"{value_text(value)} = {value.source}" for value in graph.inputs]
     lines += [f"{value_text(value)} = constant" for value in graph.constants]
-    for node in graph.nodes:
-        made = ", ".join("_" if v is None else value_text(v) for v in node.outputs)
-        attrs = ", ".join(f"{k}={attribute_text(v)}" for k, v in node.attrs.items())
-        arguments = ", ".join([operand_text(x) for x in node.inputs] + ([attrs] if attrs else []))
-        lines.append(f"{made} = {node.op}({arguments})")
+    lines += [node_text(node) for node in graph.nodes]
     lines += [f"write {operand_text(ref)} -> {value!r}" for value, ref in graph.writes.items()]
     lines.append("return " + ", ".join(map(operand_text, graph.outputs)))
     return "\n".join(lines)

@@ -60,8 +60,8 @@ class Program:
         self.threads = threads.get_num_threads()
         self.generation = threads.generation
         self.lock = threading.Lock()
-        self.steps = lower(graph, self.threads)
-        self.plan: Plan = plan(graph, self.steps)
+        steps, self.parts = lower(graph, self.threads)
+        self.plan: Plan = plan(graph, steps)
         self.arena = np.empty(self.plan.size + 64, np.uint8)
         self.base = -(-self.arena.ctypes.data // 64) * 64
         self.kept: list[Any] = []

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from flambeau.compiler import interpreter
 from flambeau.compiler.graph import Graph, Node, Value
-from flambeau.compiler.lower import moves, onednn, random  # noqa: F401  (they register lowerings)
-from flambeau.compiler.lower import convolution, maxima, pooling, products, recurrent, scatter  # noqa: F401
+from flambeau.compiler.lower import convolution, maxima, moves, onednn, pooling, products, random, recurrent, scatter  # noqa: F401  (they register lowerings)  # noqa: F401
 from flambeau.compiler.passes.fuse import Group, KernelBuilder, fuse
 from flambeau.compiler.steps import LOWERINGS, HostStep, KernelStep, Lowering, Step
 
 
-def lower(graph: Graph, threads: int) -> list[Step]:
-    """The steps of a graph, in order."""
+Part = tuple[list[Node], list[Step]]  # nodes, and the steps they became
+
+
+def lower(graph: Graph, threads: int) -> tuple[list[Step], list[Part]]:
+    """The steps of a graph, in order, and which nodes each came from."""
     groups, positions = fuse(graph, threads)
     low = Lowering(graph, threads)
     wanted = wanted_outside(graph, groups)
     steps: list[Step] = []
+    parts: list[Part] = []
     for group in groups:
-        if group.fused:
-            steps.append(kernel_step(group, positions, wanted))
-        else:
-            steps += node_steps(group.members[0], low)
-    return steps
+        made = [kernel_step(group, positions, wanted)] if group.fused else node_steps(group.members[0], low)
+        parts.append((group.members, made))
+        steps += made
+    return steps, parts
 
 
 def wanted_outside(graph: Graph, groups: list[Group]) -> set[Value]:
