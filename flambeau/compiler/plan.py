@@ -8,8 +8,8 @@ reads later: in the arena, and in outside memory that must hold the result (a pa
 from __future__ import annotations
 
 import bisect
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from flambeau.compiler.graph import Graph, Ref, Value
 from flambeau.compiler.kernel import Gather, Instruction, Kernel, Load, Store
@@ -54,15 +54,15 @@ def writes_of(step: Step) -> list[Value]:
     return [ref.value for ref in step.operands[len(step.operands) - step.outputs :]]
 
 
-def plan(graph: Graph, steps: list[Step]) -> Plan:
-    """Places for all values of a lowered graph."""
+def plan(graph: Graph, steps: list[Step], kept: Collection[Value] = ()) -> Plan:
+    """Places for all values of a lowered graph; `kept` ones have memory of their own, which outlives the call."""
     made = Plan(list(steps))
     last, makers = _last_reads(steps), _makers(steps)
     for target, ref in graph.writes.items():  # results for outside memory that cannot be made there are copied
         if not _write_in_place(graph, made, target, ref, last, makers):
             made.steps.append(copy_step(ref, target, 0, target.strides))
-    _reuse_operands(graph, made)
-    _pack(graph, made)
+    _reuse_operands(graph, made, kept)
+    _pack(graph, made, kept)
     return made
 
 
@@ -113,13 +113,13 @@ def _may_overwrite(step: Step, old: Value, new: Value) -> bool:
     )
 
 
-def _reuse_operands(graph: Graph, made: Plan) -> None:
+def _reuse_operands(graph: Graph, made: Plan, kept: Collection[Value]) -> None:
     """Let pointwise kernels write over operands that die with them."""
     last, makers = _last_reads(made.steps), _makers(made.steps)
     sharing: dict[Value, list[Value]] = {}
     for value in made.same:
         sharing.setdefault(made.home(value), []).append(value)
-    fixed = set(graph.inputs) | set(graph.constants) | {ref.value for ref in graph.outputs} | set(made.same)
+    fixed = set(graph.inputs) | set(graph.constants) | {ref.value for ref in graph.outputs} | set(made.same) | set(kept)
     for number, step in enumerate(made.steps):
         if not isinstance(step, KernelStep) or step.kernel.inner:
             continue
@@ -141,7 +141,7 @@ def _reuse_operands(graph: Graph, made: Plan) -> None:
                     break
 
 
-def _pack(graph: Graph, made: Plan) -> None:
+def _pack(graph: Graph, made: Plan, kept: Collection[Value]) -> None:
     """Give the rest places in the arena: a place is free again after the last step that uses its value."""
     outside = set(graph.inputs) | set(graph.constants) | {ref.value for ref in graph.outputs}
     begin: dict[Value, int] = {}
@@ -150,15 +150,15 @@ def _pack(graph: Graph, made: Plan) -> None:
         for value in (*reads_of(step), *writes_of(step)):
             home = made.home(value)
             if home not in outside:
-                begin.setdefault(home, number)
-                end[home] = number
+                begin.setdefault(home, -1 if home in kept else number)
+                end[home] = len(made.steps) if home in kept else number
     ending: dict[int, list[Value]] = {}
     starting: dict[int, list[Value]] = {}
     for value, number in begin.items():
         starting.setdefault(number, []).append(value)
         ending.setdefault(end[value], []).append(value)
     arena = Arena()
-    for number in range(len(made.steps)):
+    for number in range(-1, len(made.steps)):
         for value in sorted(starting.get(number, ()), key=lambda v: -v.nbytes):
             made.offsets[value] = arena.take(value.nbytes)
         for value in ending.get(number, ()):

@@ -22,8 +22,11 @@ from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean
 from flambeau.compiler.passes.decompose import decompose
 from flambeau.compiler.passes.postops import fuse_post_ops, release_bias
-from flambeau.compiler.plan import Plan, merged, plan
+from flambeau.compiler.passes.steady import Split, split_steady
+from flambeau.compiler.plan import Plan, merged, plan, reads_of
 from flambeau.compiler.steps import HostStep, KernelStep, LibraryStep, RoutineStep, Step
+from flambeau.core.storage import EXPOSED, WATCHED
+from flambeau.core.tensor import storage_of
 
 LONG = 200_000  # elements of work from which other threads of Python get to run meanwhile
 
@@ -61,7 +64,9 @@ class Program:
         self.generation = threads.generation
         self.lock = threading.Lock()
         steps, self.parts = lower(graph, self.threads)
-        self.plan: Plan = plan(graph, steps)
+        steady = divide(graph, steps)
+        self.steady_steps = len(steady.first)
+        self.plan: Plan = plan(graph, [*steady.first, *steady.rest], steady.kept)
         self.arena = np.empty(self.plan.size + 64, np.uint8)
         self.base = -(-self.arena.ctypes.data // 64) * 64
         self.kept: list[Any] = []
@@ -82,10 +87,13 @@ class Program:
         handles: list[list[int]] = []
         self.hosts: list[tuple[int, HostStep]] = []  # (number of records before it, step)
         self.names: list[str] = []
+        self.first = 0  # records that depend on state only: they run when it has changed
         pending = [self._step(step, assembly) for step in self.plan.steps]
         assembly.load()
         table: list[tuple[int, int]] = []  # (record, word) that hold an offset into the pointer table
-        for step, make in zip(self.plan.steps, pending):
+        for number, (step, make) in enumerate(zip(self.plan.steps, pending)):
+            if number == self.steady_steps:
+                self.first = len(records)
             if isinstance(step, HostStep):
                 self.hosts.append((len(records), step))
                 continue
@@ -206,8 +214,10 @@ class Program:
             h[native.SET_HANDLE] = ctypes.cast(dll.dnnl_memory_set_data_handle, ctypes.c_void_p).value
         h[native.RELEASE] = sum(v.size for node in self.graph.nodes for v in node.outputs if v is not None) > LONG
         self.native = native.runner(self.header)
+        self.seen: tuple[list[Any], list[Any]] = ([], [])
+        self._watch()
         # Without library calls and in one go nothing can fail, and Python's own lock is lock enough.
-        alone = not handles and not h[native.RELEASE]
+        alone = not handles and not h[native.RELEASE] and not self.first
         self.run: Callable[..., None] = self.native if alone else self._run_locked
         self.FIRST, self.LAST, self.STATUS = native.FIRST, native.LAST, native.STATUS
 
@@ -230,8 +240,29 @@ class Program:
         with self.lock:
             if threads.stale():
                 threads.apply()
+            if self.first:
+                self.header[self.FIRST] = 0 if self._state_changed(arrays) else self.first
             self.native(*arrays)
             self._check()
+
+    def _state_changed(self, arrays: tuple[np.ndarray, ...]) -> bool:
+        """Whether what the steady steps read is not what it was when they ran last; notes what it is now."""
+        memory = [arrays[i] for i, _ in self.watched]
+        marks = [(id(t._storage), t._storage.version, t._storage.flags) for _, t in self.watched]
+        before, self.seen = self.seen, (memory, marks)
+        if any(flags & EXPOSED for _, _, flags in marks) or marks != before[1]:
+            return True
+        return any(a is not b for a, b in zip(memory, before[0]))
+
+    def _watch(self) -> None:
+        """Find the tensors behind the inputs that steady steps read."""
+        read = {v for step in self.plan.steps[: self.steady_steps] for v in reads_of(step)}
+        self.watched = []
+        for i, value in enumerate(self.graph.inputs):
+            if value in read:
+                t = value.source.what._grad if value.source.kind == "grad" else value.source.what
+                storage_of(t).flags |= WATCHED
+                self.watched.append((i, t))
 
     def _check(self) -> None:
         status = int(self.header[self.STATUS])
@@ -244,6 +275,8 @@ class Program:
         if threads.stale():
             threads.apply()
         at = 0
+        if self.first and not self._state_changed(tuple(arrays)):
+            at = self.first
         for number, step in self.hosts:
             self._run_native(at, number, arrays, made)
             self._run_host(step, known)
@@ -272,7 +305,7 @@ class Program:
 
     def _run_timed(self, *arrays: np.ndarray) -> None:
         with self.lock:
-            for number in range(self.count):
+            for number in range(self.first if self.first and not self._state_changed(arrays) else 0, self.count):
                 self.header[self.FIRST], self.header[self.LAST] = number, number + 1
                 begin = time.perf_counter()
                 self.native(*arrays)
@@ -300,6 +333,17 @@ class Program:
             if value is not None and (value in self.plan.offsets or self.plan.home(value) in known
                                       or self.plan.home(value) in self.plan.offsets):
                 self.array(value, known)[...] = result
+
+
+def divide(graph: Graph, steps: list[Step]) -> Split:
+    """The steps on state alone, apart from the others; nothing is set apart if the state can change unnoticed."""
+    split = split_steady(graph, steps)
+    for value in split.state:
+        kind, what = (value.source.kind, value.source.what) if value.source is not None else ("", None)
+        t = what if kind == "tensor" else what._grad if kind == "grad" else None
+        if t is None or storage_of(t).flags & EXPOSED:
+            return Split([], steps, set(), set())
+    return split
 
 
 def describe(step: Step) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.device import CPU
 
 
@@ -21,18 +22,23 @@ class _Memory:
         self.__array_interface__ = {"data": (address, readonly), "shape": (nbytes,), "typestr": "|u1", "version": 3}
 
 
+EXPOSED = 1  # somebody can write to the memory without `version` telling: a NumPy view, `.data`
+WATCHED = 2  # a compiled program keeps something computed from the memory (compiler/program.py)
+
+
 class Storage:
     """Untyped memory shared by a tensor and its views; public as `UntypedStorage`.
 
     Making one is cheap: the byte view is built when somebody asks for it.
     """
 
-    __slots__ = ("owner", "_bytes", "version", "views", "__weakref__")
+    __slots__ = ("owner", "_bytes", "version", "views", "flags", "__weakref__")
 
     def __init__(self, owner: np.ndarray):
         self.owner = owner
         self._bytes: np.ndarray | None = None
         self.version = 0
+        self.flags = 0  # EXPOSED, WATCHED
         self.views: list[weakref.ref] | None = None  # live differentiable views, see core/history.py
 
     @classmethod
@@ -54,6 +60,13 @@ class Storage:
                 memory: Any = _Memory(low, high - low, owner, not owner.flags.writeable)
                 self._bytes = np.asarray(memory)
         return self._bytes
+
+    def expose(self) -> None:
+        """Say that from now on writes may go unnoticed."""
+        if self.flags != EXPOSED:
+            if self.flags & WATCHED:
+                recording.changed(self)
+            self.flags = EXPOSED
 
     def repoint(self, owner: np.ndarray) -> None:
         """Let the storage stand for other memory (a layout conversion, `set_data`)."""

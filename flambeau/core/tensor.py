@@ -16,7 +16,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import layout as layouts
 from flambeau.core import printing, recording
 from flambeau.core.modes import modes
-from flambeau.core.storage import Storage, TypedStorage, as_strided_array
+from flambeau.core.storage import EXPOSED, Storage, TypedStorage, as_strided_array
 
 _new = object.__new__
 ndarray = np.ndarray
@@ -290,7 +290,10 @@ class Tensor:
     def data(self) -> Tensor:
         """The same values without history; writing to them is not seen by autograd's version check."""
         made = wrap(plain(self))
-        made._storage = Storage(storage_of(self).owner)
+        storage = storage_of(self)
+        storage.expose()
+        made._storage = Storage(storage.owner)
+        made._storage.flags = EXPOSED
         return made
 
     @data.setter
@@ -337,7 +340,7 @@ class Tensor:
             )
         if self._array.dtype in dtypes.NARROW_FLOATS:
             raise TypeError(f"Got unsupported ScalarType {_scalar_type_name(self.dtype)}")
-        storage_of(self)
+        storage_of(self).expose()
         recording.read(self)
         return plain(self)
 

@@ -14,7 +14,7 @@ from flambeau.core import layout as layouts
 from flambeau.core import recording
 from flambeau.core.inplace import write_out
 from flambeau.core.storage import Storage, as_strided_array
-from flambeau.core.tensor import Tensor, constant, legacy_new, wrap
+from flambeau.core.tensor import Tensor, constant, legacy_new, storage_of, wrap
 from flambeau.ops.shape import as_sizes
 
 
@@ -239,7 +239,9 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
             UserWarning,
             stacklevel=2,
         )
-    return wrap(np.asarray(ndarray))
+    made = wrap(np.asarray(ndarray))
+    storage_of(made).expose()
+    return made
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: builtins.bool | None = None) -> Tensor:
