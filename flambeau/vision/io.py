@@ -93,8 +93,13 @@ def _decode(data, mode, apply_exif_orientation: bool, formats: list[str] | None,
     return pil_to_tensor(image)
 
 
-def decode_jpeg(input, mode: ImageReadMode | str = ImageReadMode.UNCHANGED, apply_exif_orientation: bool = False):
-    """The image (C, H, W) in the bytes of a JPEG file."""
+def decode_jpeg(
+    input, mode: ImageReadMode | str = ImageReadMode.UNCHANGED, device: Any = "cpu",
+    apply_exif_orientation: bool = False,
+):
+    """The image (C, H, W) in the bytes of a JPEG file. RuntimeError for a device that is not the CPU."""
+    if torch.device(device).type != "cpu":
+        raise RuntimeError(f"JPEG files are decoded on the CPU, got device {device}")
     return _decode(input, mode, apply_exif_orientation, ["JPEG"], "the tensor")
 
 

@@ -158,7 +158,8 @@ def draw_bounding_boxes(
 def draw_segmentation_masks(image, masks, alpha: float = 0.8, colors: Any = None):
     """The RGB image (3, H, W), uint8 or floating in [0, 1], with boolean masks (H, W) or (N, H, W) painted over it.
 
-    `alpha` is the paint's opacity. Raises: TypeError and ValueError for images or masks that do not fit.
+    `alpha` is the paint's opacity; where masks overlap the paint is black. No masks leave the image, with a warning.
+    Raises: TypeError and ValueError for images or masks that do not fit.
     """
     if not isinstance(image, torch.Tensor):
         raise TypeError(f"The image must be a tensor, got {type(image)}")
@@ -177,8 +178,12 @@ def draw_segmentation_masks(image, masks, alpha: float = 0.8, colors: Any = None
         raise ValueError(
             f"The image and the masks must have the same height and width: {tuple(image.shape)}, {tuple(masks.shape)}"
         )
+    if not len(masks):
+        warnings.warn("masks doesn't contain any mask. No mask was drawn")
+        return image
     painted = image.clone()
     scale = 255 if image.is_floating_point() else 1
     for mask, color in zip(masks, _parse_colors(colors, len(masks), "masks"), strict=False):
         painted[:, mask] = torch.tensor([level / scale for level in color]).to(image.dtype)[:, None]
+    painted[:, masks.sum(0) > 1] = 0
     return (image * (1 - alpha) + painted * alpha).to(image.dtype)

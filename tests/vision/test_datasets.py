@@ -55,6 +55,10 @@ def test_a_mnist_image_is_a_grey_pil_image(tmp_path):
     images = write_mnist(tmp_path / "MNIST" / "raw", "t10k", 3, "")
     image, target = datasets.MNIST(str(tmp_path), train=False)[1]
     assert image.mode == "L" and np.array_equal(np.asarray(image), images[1]) and target == 1
+    data = datasets.MNIST(str(tmp_path), train=False)
+    for old, new in (("test_labels", "targets"), ("train_data", "data")):
+        with pytest.warns(UserWarning, match=f"{old} has been renamed {new}"):
+            assert getattr(data, old) is getattr(data, new)
 
 
 def test_emnist_reads_its_splits(tmp_path):

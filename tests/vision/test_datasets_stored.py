@@ -75,6 +75,8 @@ def test_flowers_are_numbered_from_zero(tmp_path):
     image, target = data[0]
     assert len(data) == 1 and image.size == (5, 4) and target == 101
     assert "split=train" in repr(data)
+    assert len(data.classes) == 102 and data.classes[0] == "pink primrose"
+    assert Mine(tmp_path, loader=lambda path: path.name)[0] == ("image_00003.jpg", 101)
 
 
 def test_svhn_calls_ten_zero(tmp_path):

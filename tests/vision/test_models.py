@@ -196,6 +196,18 @@ def test_trained_inception_networks_take_torchvisions_images(checkpoints):
         torch.testing.assert_close(net((x - mean) / std), source.eval()((x - 0.5) / 0.5), rtol=1e-3, atol=1e-4)
 
 
+def test_trained_inception_v3_is_torchvisions(monkeypatch):
+    torch.manual_seed(0)
+    source = models.inception_v3(init_weights=False).state_dict()
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", lambda self, **options: source)
+    with pytest.warns(UserWarning, match="deprecated"):
+        net = models.inception_v3(pretrained=True)
+    assert net.transform_input and net.training and net.aux_logits and net.Mixed_7c.branch_pool.bn.eps == 1e-3
+    assert net.fc.weight.equal(source["fc.weight"])
+    net = models.inception_v3(weights="DEFAULT", aux_logits=False, transform_input=False)
+    assert net.AuxLogits is None and not net.transform_input
+
+
 def test_densenet_reads_the_published_files_old_names(checkpoints):
     torch.manual_seed(0)
     source = models.densenet121()

@@ -73,6 +73,11 @@ def test_segmentation_masks_are_painted():
     assert painted[:, 0, 0].tolist() == [177, 50, 50] and painted[:, 3, 3].tolist() == [100, 100, 100]
     half = utils.draw_segmentation_masks(torch.zeros(3, 4, 4), mask, alpha=0.5, colors=[(255, 0, 0)])
     assert half[:, 0, 0].tolist() == [0.5, 0.0, 0.0]
+    both = utils.draw_segmentation_masks(image, torch.stack([mask, mask.T]), alpha=0.5, colors=["red", "blue"])
+    assert both[:, 0, 0].tolist() == [50, 50, 50]  # black where they overlap
+    assert both[:, 0, 3].tolist() == [177, 50, 50]
+    with pytest.warns(UserWarning, match="No mask was drawn"):
+        assert utils.draw_segmentation_masks(image, mask[None][:0]) is image
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_policies_have_25_pairs():
     ("make", "error", "message"),
     [
         (lambda: T.Resize(2.5), TypeError, "Size should be int or sequence"),
-        (lambda: T.Resize(3, interpolation="bilinear"), TypeError, "InterpolationMode"),
+        (lambda: T.Resize(3, interpolation="billinear"), TypeError, "InterpolationMode"),
         (lambda: T.Pad(1, padding_mode="wrap"), ValueError, "constant, edge, reflect or symmetric"),
         (lambda: T.ColorJitter(hue=0.7), ValueError, "hue values should be between"),
         (lambda: T.ColorJitter(brightness=-1), ValueError, "non negative"),

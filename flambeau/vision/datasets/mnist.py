@@ -8,6 +8,7 @@ import os
 import string
 import sys
 import urllib.error
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,30 @@ class MNIST(VisionDataset):
     def class_to_idx(self) -> dict[str, int]:
         """The number of each class."""
         return {name: index for index, name in enumerate(self.classes)}
+
+    def _renamed(self, old: str, new: str) -> Any:
+        warnings.warn(f"{old} has been renamed {new}", stacklevel=3)
+        return getattr(self, new)
+
+    @property
+    def train_labels(self) -> Any:
+        """`targets`, by the name it had."""
+        return self._renamed("train_labels", "targets")
+
+    @property
+    def test_labels(self) -> Any:
+        """`targets`, by the name it had."""
+        return self._renamed("test_labels", "targets")
+
+    @property
+    def train_data(self) -> Any:
+        """`data`, by the name it had."""
+        return self._renamed("train_data", "data")
+
+    @property
+    def test_data(self) -> Any:
+        """`data`, by the name it had."""
+        return self._renamed("test_data", "data")
 
     def _files(self) -> tuple[str, str]:
         """Names of the files of images and of labels."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flambeau.vision.datasets.folder import pil_loader
+from flambeau.vision.datasets.folder import default_loader, pil_loader
 from flambeau.vision.datasets.matlab import loadmat
 from flambeau.vision.datasets.utils import check_integrity, download_and_extract_archive, download_url, verify_str_arg
 from flambeau.vision.datasets.vision import VisionDataset
@@ -101,7 +101,12 @@ class Flowers102(VisionDataset):
         split: "train", "val" or "test".
         transform, target_transform: what to make of the PIL image (RGB) and of the class (0 to 101).
         download: fetch and unpack the files if they are not there.
+        loader: reads an image from its path.
+
+    Attribute `classes`: the names of the kinds.
     """
+
+    classes = (Path(__file__).parent / "data" / "flowers102.txt").read_text(encoding="utf-8").splitlines()
 
     _download_url_prefix = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
     _file_dict = {
@@ -118,8 +123,10 @@ class Flowers102(VisionDataset):
         transform: Callable | None = None,
         target_transform: Callable | None = None,
         download: bool = False,
+        loader: Callable[[Any], Any] = default_loader,
     ):
         super().__init__(root, transform=transform, target_transform=target_transform)
+        self.loader = loader
         self._split = verify_str_arg(split, "split", self._splits_map)
         self._folder = Path(self.root) / "flowers-102"
         if download:
@@ -150,7 +157,7 @@ class Flowers102(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The image (RGB) and its class, transformed."""
-        return self._transformed(pil_loader(self._image_files[index]), self._labels[index])
+        return self._transformed(self.loader(self._image_files[index]), self._labels[index])
 
     def __len__(self) -> int:
         return len(self._image_files)

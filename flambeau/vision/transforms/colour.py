@@ -66,6 +66,8 @@ class ColorJitter(nn.Module):
 
 def _bounds(value, name: str, centre: float = 1, limits=(0.0, math.inf), clip: bool = True):
     """The pair of bounds that `value` means, or None if it means no change."""
+    if value is None:
+        return None
     if isinstance(value, numbers.Real):
         if value < 0:
             raise ValueError(f"If {name} is a single number, it must be non negative.")

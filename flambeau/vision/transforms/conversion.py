@@ -48,7 +48,7 @@ class ToPILImage:
 class ConvertImageDtype(nn.Module):
     """A tensor image in another dtype, its values scaled so that white stays white."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype=torch.float32):
         super().__init__()
         self.dtype = dtype
 

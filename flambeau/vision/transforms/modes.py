@@ -29,13 +29,16 @@ PILLOW = {
     InterpolationMode.BOX: 4,
     InterpolationMode.HAMMING: 5,
 }
+NAMES = frozenset(mode.value for mode in InterpolationMode)
 FROM_PILLOW = {value: mode for mode, value in PILLOW.items() if mode is not InterpolationMode.NEAREST_EXACT}
 
 
-def interpolation_of(value: InterpolationMode | int) -> InterpolationMode:
-    """The mode meant by `value`: itself, or the one of Pillow's integer constant; else TypeError."""
+def interpolation_of(value: InterpolationMode | int | str) -> InterpolationMode:
+    """The mode meant by `value`: itself, its name ("bilinear") or Pillow's integer constant; else TypeError."""
     if isinstance(value, InterpolationMode):
         return value
+    if isinstance(value, str) and value in NAMES:
+        return InterpolationMode(value)
     if isinstance(value, int) and int(value) in FROM_PILLOW:
         return FROM_PILLOW[int(value)]
     raise TypeError(
