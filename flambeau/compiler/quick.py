@@ -204,7 +204,9 @@ def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
         source = value.source
         t = (f"a{source.what}" if source.kind == "argument" else
              w.name(source.what) + ("._grad" if source.kind == "grad" else ""))
-        w.line(f"({t}._storage or {w.name(storage_of)}({t})).version += 1")
+        w.line(f"s = {t}._storage")  # asking it for truth would count its bytes
+        w.line(f"if s is None: s = {w.name(storage_of)}({t})")
+        w.line("s.version += 1")
     for leaf, slot in entry.grads:
         if slot is None:
             w.line(f"{w.name(leaf)}._grad = None")
