@@ -5,7 +5,8 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-import flambeau.compiler.lower.random  # noqa: F401  fills the registry
+import flambeau as torch
+import flambeau.compiler.lower.random
 from flambeau.compiler.graph import Node
 from flambeau.compiler.steps import LOWERINGS, Lowering, RoutineStep
 from flambeau.core import random as stream
@@ -74,3 +75,30 @@ def test_what_it_leaves_to_numpy(kind, dtype, strides, parameters):
     value = program.graph.value((4, 5), strides, np.dtype(dtype))
     node = Node("@draw", [], {"kind": kind, "parameters": parameters, "generator": Generator()}, [value])
     assert LOWERINGS["@draw"](node, Lowering(program.graph)) is None
+
+
+def test_compiled_and_eager_draws_take_turns_on_one_stream():
+    gen = torch.Generator()
+
+    def draw(x):
+        return (
+            torch.nn.functional.dropout(x, 0.3), torch.randn(20, 20), torch.rand(7, generator=gen),
+            torch.randint(0, 9, (5,)), torch.empty(8, 8).normal_(1, 2), torch.empty(5).exponential_(),
+        )  # fmt: skip
+
+    def sequence(function):
+        torch.manual_seed(1)
+        gen.manual_seed(3)
+        found = []
+        for turn in range(4):
+            found += [t.clone() for t in function(torch.ones(50))]
+            found.append(torch.rand(3))
+            if turn == 2:
+                torch.manual_seed(9)
+        return found
+
+    compiled = torch.compile(draw)
+    expected = sequence(draw)
+    for _ in range(2):  # with the capture, and without
+        assert all(torch.equal(a, b) for a, b in zip(sequence(compiled), expected, strict=True))
+    assert compiled.captures == 1

@@ -7,8 +7,10 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-import flambeau.compiler.lower.recurrent  # noqa: F401  fills the registry
+import flambeau as torch
+import flambeau.compiler.lower.recurrent
 import flambeau.ops.recurrent as ops
+from flambeau import nn
 from flambeau.backends.llvm import jit
 from flambeau.backends.onednn import available
 from flambeau.compiler.graph import Node, Ref
@@ -146,3 +148,41 @@ def test_what_it_leaves_to_numpy():
     assert lowered([*known_by_nobody, h0, c0, w_hh, None, out, acts, cells], "lstm_scan_backward") is None
     assert all(isinstance(x, (Ref, type(None))) for x in program_of("gru_scan", [draw(4, 48), h0, draw(48, 16), None],
                                                                     attrs)[1].inputs)
+
+
+@needs_onednn
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_training_steps_compiled_and_eager(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(20, 7)
+            self.rnn = kind(7, 18, num_layers=2, bidirectional=True, dropout=0.5)
+            self.end = nn.Linear(36, 1)
+
+        def forward(self, text, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(self.embedding(text), lengths)
+            out, lengths = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0])
+            return self.end(out.mean(0)).squeeze(1)
+
+    def losses(compile):
+        torch.manual_seed(0)
+        net = Net()
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+
+        def step(text, lengths, wanted):
+            optimizer.zero_grad()
+            loss = nn.functional.binary_cross_entropy_with_logits(net(text, lengths), wanted)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = torch.compile(step) if compile else step
+        text, wanted, lengths = torch.randint(0, 20, (6, 4)), torch.tensor([0.0, 1, 1, 0]), torch.tensor([6, 5, 5, 2])
+        found = [run(text, lengths, wanted).item() for _ in range(6)]
+        return found, [p.detach().numpy() for p in net.parameters()]
+
+    (found, weights), (expected, eager) = losses(True), losses(False)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for a, b in zip(weights, eager):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
