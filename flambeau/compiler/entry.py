@@ -88,7 +88,7 @@ class Guards:
         if any(id(root_of(a)) in self.state_roots for a in arrays):
             if any(overlap(a, t._array) for a in arrays for t in self.state):
                 return False
-        if any(overlap(a, t._grad._array) for a in arrays for t in self.state_grads):
+        if any(overlap(a, t._grad._array) for a in arrays for t in self.state_grads if t._grad is not None):
             return False
         return not any(
             overlap(arrays[source.what], other) for source in self.written for n, other in enumerate(arrays)
@@ -290,6 +290,8 @@ class Entry:
             _history(t, allowed)
 
         rebuild(result, note)
+        for t, _ in self.recorder.flags:
+            note(t)
         for leaf in self.recorder.grads.values():
             if leaf._grad is not None:
                 allowed.update(_chain(leaf._grad._array))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.autograd.modes import no_grad
+from flambeau.core import recording
 from flambeau.core.dtype import int64
 from flambeau.core.tensor import Tensor
 from flambeau.nn import functional as F
@@ -93,7 +94,8 @@ class _BatchNorm(_NormBase):
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:                                   # cumulative mean of all batches
-                factor = 1.0 / float(self.num_batches_tracked)
+                count = self.num_batches_tracked
+                factor = 1.0 / (float(count) if recording.recorder is None else recording.recorder.number(count))
         use_batch = self.training or (running_mean is None and running_var is None)
         return F.batch_norm(input, running_mean, running_var, self.weight, self.bias, use_batch, factor, self.eps)
 
