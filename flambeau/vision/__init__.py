@@ -10,6 +10,21 @@ from flambeau.version import __version__
 _PARTS = ("datasets", "io", "models", "ops", "transforms", "utils")
 
 
+def get_image_backend() -> str:
+    """The package that reads image files: "PIL"."""
+    return "PIL"
+
+
+def set_image_backend(backend: str) -> None:
+    """Accepts "PIL", the only one there is; ValueError for another."""
+    if backend != "PIL":
+        raise ValueError(f"Invalid backend '{backend}'. Options are 'PIL'")
+
+
+def disable_beta_transforms_warning() -> None:
+    """Does nothing: `transforms.v2` gives no such warning. Scripts from torchvision 0.15's time call it."""
+
+
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         try:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import flambeau as torch
+from flambeau import vision
 from flambeau.vision import transforms
 from flambeau.vision.transforms import v2
 
@@ -46,6 +47,15 @@ def test_functions_that_only_version_2_has():
     noisy = F.gaussian_noise(levels, sigma=0.5)
     assert noisy.dtype == torch.uint8 and not noisy.equal(levels)
     assert F.jpeg(levels.expand(2, 2, 3, 4)[:, :1], 90).shape == (2, 1, 3, 4)
+
+
+def test_names_of_the_package():
+    assert vision.get_image_backend() == "PIL" and vision.set_image_backend("PIL") is None
+    assert vision.disable_beta_transforms_warning() is None
+    with pytest.raises(ValueError, match="Invalid backend 'accimage'"):
+        vision.set_image_backend("accimage")
+    with pytest.raises(AttributeError, match="no attribute 'prototype'"):
+        vision.prototype  # noqa: B018
 
 
 def test_defaults_that_change_nothing():

@@ -98,10 +98,10 @@ def imagenet_weights(name: str) -> Any:
 
 
 def _weights(facts: dict[str, Any]) -> Weights:
-    settings = {key: facts[key] for key in ("crop_size", "resize_size", "mean", "std") if key in facts}
+    settings: dict[str, Any] = {key: facts[key] for key in ("crop_size", "resize_size", "mean", "std") if key in facts}
     if "interpolation" in facts:
         settings["interpolation"] = InterpolationMode(facts["interpolation"])
-    meta = {key: facts[key] for key in ("num_params", "recipe", "license") if key in facts}
+    meta: dict[str, Any] = {key: facts[key] for key in ("num_params", "recipe", "license") if key in facts}
     meta["min_size"] = tuple(facts["min_size"])
     meta["categories"] = None if "features_only" in facts else _classes()
     meta["_metrics"] = {"ImageNet-1K": {key: facts.get(key, math.nan) for key in ("acc@1", "acc@5")}}

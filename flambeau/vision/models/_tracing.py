@@ -97,7 +97,9 @@ class Proxy:
         # `a, b = value` says in the caller's code how many parts it takes.
         for instruction in dis.get_instructions(caller.f_code):
             if instruction.offset == caller.f_lasti and instruction.opname == "UNPACK_SEQUENCE":
-                return (self[i] for i in range(instruction.arg or 0))
+                step = self._tracer.add
+                places = range(instruction.arg or 0)
+                return (step("function", operator.getitem, (self, i), {}, "getitem") for i in places)
         raise TraceError("how often a loop over a tensor or its sizes runs cannot be known without the tensor")
 
     def __repr__(self) -> str:

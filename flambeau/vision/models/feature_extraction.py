@@ -193,7 +193,7 @@ def _share(model: nn.Module, copy: nn.Module, path: str) -> None:
         model = getattr(model, part)
         if part not in copy._modules:
             copy.add_module(part, nn.Module())
-        copy = copy._modules[part]  # type: ignore[assignment]
+        copy = copy._modules[part]
         if copy is model:  # shared as a whole already
             return
     value = getattr(model, name)

@@ -186,8 +186,8 @@ class ShiftedWindowAttentionV2(ShiftedWindowAttention):
         self.logit_scale = nn.Parameter(torch.log(10 * torch.ones((num_heads, 1, 1))))
         self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(inplace=True), nn.Linear(512, num_heads, bias=False))
         if qkv_bias:
-            third = self.qkv.bias.numel() // 3  # type: ignore[union-attr]
-            self.qkv.bias.data[third : 2 * third].zero_()  # type: ignore[union-attr]
+            third = self.qkv.bias.numel() // 3
+            self.qkv.bias.data[third : 2 * third].zero_()
 
     def define_relative_position_bias_table(self) -> None:
         """The buffer (1, 2·rows - 1, 2·columns - 1, 2): sign(d) log2(1 + 8 |d|) / 3 of the distances d in -1…1."""
@@ -225,7 +225,7 @@ class SwinTransformerBlock(nn.Module):
         for module in self.mlp.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.normal_(module.bias, std=1e-6)  # type: ignore[arg-type]
+                nn.init.normal_(module.bias, std=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.stochastic_depth(self.attn(self.norm1(x)))

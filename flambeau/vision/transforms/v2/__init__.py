@@ -14,11 +14,12 @@ from flambeau.vision.transforms import *  # noqa: F403
 from flambeau.vision.transforms import __all__ as _classic
 from flambeau.vision.transforms.v2.batches import CutMix, MixUp
 from flambeau.vision.transforms.v2.choices import *  # noqa: F403
+from flambeau.vision.transforms.v2.functional import to_dtype, to_image
 from flambeau.vision.transforms.v2.images import *  # noqa: F403
 from flambeau.vision.transforms.v2.images import __all__ as _images
 
 # Not `from … import functional`: the star import above has brought version 1's under that name.
-functional = importlib.import_module(f"{__name__}.functional")
+functional = importlib.import_module(f"{__name__}.functional")  # type: ignore[no-redef]
 
 __all__ = ["CutMix", "Identity", "MixUp", "ToDtype", "ToImage", "ToPureTensor", *_images, *_classic]
 
@@ -36,7 +37,7 @@ class ToImage(nn.Module):
 
     def forward(self, input: Any) -> Any:
         """The tensor of the image."""
-        return functional.to_image(input)
+        return to_image(input)
 
 
 class ToPureTensor(Identity):
@@ -55,7 +56,7 @@ class ToDtype(nn.Module):
         """The image in the dtype; what is no tensor is kept."""
         if not isinstance(input, torch.Tensor):
             return input
-        return functional.to_dtype(input, self.dtype, self.scale)
+        return to_dtype(input, self.dtype, self.scale)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(scale={self.scale})"
