@@ -151,6 +151,10 @@ def __getattr__(name: str) -> _Any:
     if name in _ELSEWHERE:
         found = globals()[name] = getattr(_importlib.import_module(f"flambeau.{_ELSEWHERE[name]}"), name)
         return found
+    if name.startswith("_foreach_"):
+        functions = _importlib.import_module("flambeau.foreach").FUNCTIONS
+        if name in functions:
+            return functions[name]
     raise AttributeError(f"module 'flambeau' has no attribute '{name}'")
 
 
