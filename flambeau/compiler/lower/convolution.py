@@ -18,6 +18,7 @@ from flambeau.backends.onednn.memory import described, free_choice, loaded, stri
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
 from flambeau.compiler.lower import few_channels
+from flambeau.compiler.lower import weight_blocks
 from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, takes
 from flambeau.compiler.lower.weight_product import fits, weight_as_product
 from flambeau.compiler.steps import Lowering, Step, lowering
@@ -184,6 +185,10 @@ def weight_gradient(node: Node, low: Lowering) -> list[Step] | None:
     geometry = geometry_of(source.shape, shape, seen.shape, attrs)
     if geometry is None:
         return None
+    if of_weight is not None and weight_blocks.fits(geometry):
+        biases = of_bias.whole() if attrs["want_bias"] and of_bias is not None else None
+        weight_blocks.weight_in_blocks(plan, geometry, source.ref, seen.ref, of_weight.whole(), biases)
+        return plan.steps
     bias = strided((shape[0],)) if attrs["want_bias"] else None
     made = [lib.ARG_DIFF_WEIGHTS, *([] if bias is None else [lib.ARG_DIFF_BIAS])]
 
