@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.backends import threads
 from flambeau.compiler import environment
 from flambeau.compiler.capture import Recorder, Unrecordable
 from flambeau.compiler.entry import OUT_OF_BOUNDS, Entry, Guards
@@ -62,7 +63,7 @@ class Compiled:
         key = (
             shape,
             tuple((t._array.shape, t._array.strides, t._array.dtype, t._requires_grad, t._hidden) for t in tensors),
-            modes.grad, modes.inference, modes.autocast, dtypes.default_dtype(),
+            modes.grad, modes.inference, modes.autocast, dtypes.default_dtype(), threads.get_num_threads(),
         )
         found = self.entries.get(key)
         if found is not None:
@@ -100,14 +101,14 @@ class Compiled:
             self._stay_eager(key, Unrecordable(f"it was captured {RECAPTURES} times and still changes"))
             return self.function(*args, **kwargs)
         watched = environment.watch(self.function, (*args, *kwargs.values()))
-        draws = environment.random_states()
+        draws = environment.random_states(watched)
         recorder = Recorder(tensors, strict=self.fullgraph)
         made: Entry | None = None
         with recorder:
             result = self.function(*args, **kwargs)
             if recorder.failed is None:
                 try:
-                    if environment.random_states() != draws:
+                    if environment.random_states(watched) != draws:
                         raise Unrecordable("it draws random numbers with Python or NumPy")
                     made = self._entry(recorder, watched, result)
                 except Unrecordable as error:

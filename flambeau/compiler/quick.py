@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.compiler.capture import root_of
+from flambeau.backends import threads
 from flambeau.compiler.entry import Alias, Entry, Place, consumed
 from flambeau.compiler.interpreter import window
 from flambeau.core import dtype as dtypes
@@ -94,7 +95,8 @@ def _check_arguments(w: Writer, entry: Entry, tensors: list[Tensor], arguments: 
 
 def _check_state(w: Writer, entry: Entry, tensors: list[Tensor], modes_key: tuple) -> None:
     guards = entry.guards
-    grad, inference, autocast, default = modes_key
+    grad, inference, autocast, default, _ = modes_key
+    w.miss_if(f"{w.name(threads)}.generation != {threads.generation}")
     w.miss_if("recording.recorder is not None")
     w.miss_if(f"modes.grad is not {grad} or modes.inference is not {inference} or modes.autocast is not {w.name(autocast)}"
               f" or {w.name(dtypes.default_dtype)}() is not {w.name(default)}")
