@@ -41,7 +41,8 @@ class Guards:
 
     def __init__(self, recorder: Recorder, watched: environment.Environment):
         self.environment = watched
-        self.modules = [(module, environment.snapshot(module)) for module in recorder.modules.values()]
+        modules = {**{id(m): m for m in watched.modules()}, **recorder.modules}
+        self.modules = [(module, environment.snapshot(module)) for module in modules.values()]
         self.changes = recording.changes
         self.reads = recorder.reads
         self.numbers = recorder.guards
@@ -56,7 +57,7 @@ class Guards:
             if v.source.kind == "tensor"
         ]
         symbols = {(id(s.what[0]), s.what[1]) for v in recorder.graph.inputs if (s := v.source).kind == "option"}
-        self.known = _known_tensors(recorder, watched)
+        self.known = _known_tensors(recorder, watched, [module for module, _ in self.modules])
         self.arrangement = _arrangement(self.known)
         self._find_shared_memory(recorder)
         self.fixed_options = [
@@ -151,7 +152,7 @@ class Guards:
         return all(isinstance(group[k], type(v)) for g, items in self.groups if g is group for k, v in items if k in group)
 
 
-def _known_tensors(recorder: Recorder, watched: environment.Environment) -> list[Tensor]:
+def _known_tensors(recorder: Recorder, watched: environment.Environment, modules: list[Any]) -> list[Tensor]:
     """Outside tensors that the function can name: in its environment, its modules and its optimizers."""
     found: dict[int, Tensor] = {}
 
@@ -161,7 +162,7 @@ def _known_tensors(recorder: Recorder, watched: environment.Environment) -> list
 
     for place in watched.places:
         note(place.value)
-    for module in recorder.modules.values():
+    for module in modules:
         for registry in (module._parameters, module._buffers):
             for t in registry.values():
                 note(t)
@@ -627,6 +628,9 @@ def _consumed(t: Tensor, freed: list[Any]) -> bool:
 def _history(t: Tensor, found: set[int]) -> None:
     """Ids of the arrays that the history of `t` saved."""
     for node in _nodes_of(t):
+        for leaf in node.edges:
+            if isinstance(leaf, Tensor):
+                found.update(_chain(leaf._array))
         for s in node.saved or ():
             if isinstance(s, Tensor):
                 found.update(_chain(s._array))

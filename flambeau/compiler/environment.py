@@ -82,6 +82,11 @@ class Environment:
                 return place.name
         return None
 
+    def modules(self) -> list[Any]:
+        """Modules in sight, with those inside of them."""
+        found = {id(part): part for thing in self._kept if _is_module(thing) for part in thing.modules()}
+        return list(found.values())
+
     def add(self, kind: str, holder: Any, key: Any, name: str, depth: int) -> None:
         if len(self.places) < _LIMIT:
             place = Place(kind, holder, key, name)
@@ -107,7 +112,7 @@ class Environment:
         elif isinstance(value, type):
             if _is_users(value):
                 self._class(value, name, depth)
-        elif hasattr(value, "_parameters") and hasattr(value, "modules"):
+        elif _is_module(value):
             self._module(value, name, depth)
         elif _is_users_object(value):
             for key in list(value.__dict__)[:_MANY]:
@@ -187,6 +192,10 @@ def _contents(cell: Any) -> Any:
         return _MISSING
 
 
+def _is_module(value: Any) -> bool:
+    return hasattr(value, "_parameters") and hasattr(value, "modules") and not isinstance(value, type)
+
+
 def _is_ours(value: Any) -> bool:
     return (getattr(value, "__module__", None) or "").startswith("flambeau")
 
@@ -227,10 +236,25 @@ def watch(function: Any, arguments: Any = ()) -> Environment:
     return made
 
 
-def random_states() -> tuple[Any, ...]:
-    """Python's and NumPy's own random streams, whose draws a program would not repeat."""
-    found = np.random.get_state(legacy=False)["state"]
-    return random.getstate(), found["pos"], found["key"].tobytes()
+def random_states(watched: Environment) -> list[Any]:
+    """Python's and NumPy's random streams, as far as they are in sight: a program would not repeat their draws."""
+    found: list[Any] = [random.getstate(), _text_of(np.random.get_state(legacy=False))]
+    for place in watched.places:
+        stream = getattr(place.value, "__self__", place.value)
+        if isinstance(stream, random.Random):
+            found.append(stream.getstate())
+        elif isinstance(stream, np.random.Generator):
+            found.append(_text_of(stream.bit_generator.state))
+        elif isinstance(stream, np.random.RandomState):
+            found.append(_text_of(stream.get_state(legacy=False)))
+    return found
+
+
+def _text_of(state: Any) -> Any:
+    """The state of a stream of NumPy as something that can be compared."""
+    if isinstance(state, dict):
+        return {key: _text_of(value) for key, value in state.items()}
+    return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 # ---- modules -------------------------------------------------------------------------------------
