@@ -48,6 +48,13 @@ class Storage:
         made._bytes = data
         return made
 
+    @classmethod
+    def from_file(cls, filename: Any, shared: bool = False, nbytes: int = 0) -> Storage:
+        """The first `nbytes` bytes of a file, read when they are looked at. With `shared`, writing changes the file."""
+        if not nbytes:
+            return cls.from_bytes(np.empty(0, np.uint8))
+        return cls.from_bytes(np.memmap(filename, np.uint8, "r+" if shared else "c", shape=(nbytes,)))
+
     @property
     def bytes(self) -> np.ndarray:
         """The whole memory as a 1-D uint8 array."""

@@ -194,7 +194,12 @@ def asarray(
     copy: Any = None,
     requires_grad: builtins.bool = False,
 ) -> Tensor:
-    """Like `as_tensor`; `copy=True` always copies, and history is dropped unless `requires_grad`."""
+    """Like `as_tensor`; `copy=True` always copies, and history is dropped unless `requires_grad`.
+
+    Of a storage: its bytes, shared, as a tensor of uint8 or read as `dtype`.
+    """
+    if isinstance(obj, Storage):
+        obj = obj.bytes if dtype is None else obj.bytes.view(dtype.numpy)
     made = (
         tensor(obj.detach() if isinstance(obj, Tensor) else obj, dtype=dtype, device=device)
         if copy and not isinstance(obj, Tensor)

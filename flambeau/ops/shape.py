@@ -75,13 +75,17 @@ def _view(x: Any, *, shape: Any) -> Any:
 _view.vjp(x=lambda grad, shapes: reshape(grad, shapes[0]))
 
 
-def view(self: Tensor, *shape: Any) -> Any:
+def view(self: Tensor, *shape: Any, size: Any = None, dtype: dtypes.dtype | None = None) -> Any:
     """The same memory with another shape; a -1 is inferred. Also `view(dtype)`: the same bytes as another type.
 
     RuntimeError when the shape does not fit the number of elements or the strides.
     """
     if len(shape) == 1 and isinstance(shape[0], dtypes.dtype):
         return view_dtype(self, shape[0])
+    if dtype is not None and not shape:
+        return view_dtype(self, dtype)
+    if size is not None and not shape:
+        shape = (size,)
     return _view(self, shape=infer_size(as_sizes(shape), self._array.size))
 
 
