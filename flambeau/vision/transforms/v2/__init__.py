@@ -19,7 +19,7 @@ from flambeau.vision.transforms.v2.images import *  # noqa: F403
 from flambeau.vision.transforms.v2.images import __all__ as _images
 
 # Not `from … import functional`: the star import above has brought version 1's under that name.
-functional = importlib.import_module(f"{__name__}.functional")  # type: ignore[no-redef]
+functional = importlib.import_module(f"{__name__}.functional")
 
 __all__ = ["CutMix", "Identity", "MixUp", "ToDtype", "ToImage", "ToPureTensor", *_images, *_classic]
 
