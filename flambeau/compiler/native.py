@@ -27,5 +27,5 @@ def compiled(emit: Callable[[Any], Any], symbol: str, *arguments: Any) -> Any:
 
     code = jit.load_object(cache.cached(cache.key_of("function", symbol), make), [symbol])
     made = ctypes.CFUNCTYPE(None, *arguments)(code.address(symbol))
-    made.code = code
+    made.code = code  # type: ignore[attr-defined]
     return made

@@ -324,10 +324,19 @@ def _general(op: Op) -> Any:
             raise
         if placeholder:
             outs = as_meta(outs)
-        made = wrap_outputs((outs,) if single else outs, hidden)
+        if single:
+            t = _new(Tensor)
+            t._array = outs = outs if type(outs) is ndarray else np.asanyarray(outs)
+            t._storage = t._node = t._grad = t._base = t._names = None
+            t._requires_grad = False
+            t._hidden = hidden and not outs.flags.c_contiguous
+            if needs_grad and recorded and (not silent or modes.grad) and outs.dtype.kind in "fcV":
+                record_one(op, inputs, attrs, t)
+            return t
+        made = wrap_outputs(outs, hidden)
         if needs_grad and recorded and (not silent or modes.grad):
             record(op, inputs, attrs, made)
-        return made[0] if single else tuple(made)
+        return tuple(made)
 
     return call
 
@@ -411,38 +420,53 @@ def record(op: Op, inputs: Any, attrs: Any, outs: list[Tensor]) -> Node | None:
     live = [t._array.dtype.kind in "fcV" for t in outs]
     if True not in live:
         return None
-    edges = tuple([(v._node or v) if isinstance(v, Tensor) and v._requires_grad else None for v in inputs])
+    if len(outs) == 1:
+        return record_one(op, inputs, attrs, outs[0])
+    node = node_of(op, inputs, attrs)
+    node.shape = [t._array.shape for t in outs]
+    node.dtype = [t._array.dtype for t in outs]
+    for index, t in enumerate(outs):
+        if live[index]:
+            t._node = Output(node, index)
+            t._requires_grad = True
+    if op.saves_out:
+        wanted = range(len(outs)) if op.saves_out == ("all",) else op.saves_out
+        node.saved_out = {i: save_output(outs[i]) for i in wanted}
+    return node
+
+
+def record_one(op: Op, inputs: Any, attrs: Any, out: Tensor) -> Node:
+    """Give the only output of an op, which is of a floating or complex type, a node."""
+    node = node_of(op, inputs, attrs)
+    array = out._array
+    node.shape, node.dtype = array.shape, array.dtype
+    out._node = node
+    out._requires_grad = True
+    if op.saves_out:
+        node.saved_out = save_output(out)
+    return node
+
+
+def node_of(op: Op, inputs: Any, attrs: Any) -> Node:
+    """A node with its edges and what it saves of the inputs; what it says of the outputs is still missing."""
     node = _new(Node)
     node.op = op
-    node.edges = edges
+    node.edges = edges = tuple(
+        [(v._node or v) if isinstance(v, Tensor) and v._requires_grad else None for v in inputs])
     node.saved_out = None
     node.number = next_number()
     node.attrs = {**op.attributes, **attrs} if op.attributes else attrs
-    if len(outs) == 1:
-        out = outs[0]
-        node.shape, node.dtype = out._array.shape, out._array.dtype
-        out._node = node
-        out._requires_grad = True
-        if op.saves_out:
-            node.saved_out = save_output(out)
-    else:
-        node.shape = [t._array.shape for t in outs]
-        node.dtype = [t._array.dtype for t in outs]
-        for index, t in enumerate(outs):
-            if live[index]:
-                t._node = Output(node, index)
-                t._requires_grad = True
-        if op.saves_out:
-            wanted = range(len(outs)) if op.saves_out == ("all",) else op.saves_out
-            node.saved_out = {i: save_output(outs[i]) for i in wanted}
     mask = op.saved_mask(edges)
     if mask:
         node.saved = saved = tuple([v if mask >> i & 1 else None for i, v in enumerate(inputs)])
-        node.versions = versions_of(saved)
+        for v in saved:
+            if isinstance(v, Tensor) and v._storage is not None:
+                node.versions = versions_of(saved)
+                break
     else:
         node.saved = ()
     if op.wants_shapes:
-        node.shapes = tuple(v._array.shape if isinstance(v, Tensor) else None for v in inputs)
+        node.shapes = tuple([v._array.shape if isinstance(v, Tensor) else None for v in inputs])
     return node
 
 
