@@ -1,8 +1,8 @@
 """Packages written for PyTorch, running on flambeau; skipped where the package is not installed.
 
 Each script in `scripts/` uses one package; beside it lies what it prints on PyTorch, recorded with einops 0.8,
-torchmetrics 1.9, torchsummary 1.5, torchinfo 1.8, torchdiffeq 0.2, timm 1.0 and pytorch-ignite 0.5. Install them
-without their dependencies (`pip install --no-deps`), which would bring PyTorch.
+torchmetrics 1.9, torchsummary 1.5, torchinfo 1.8, torchdiffeq 0.2, timm 1.0, pytorch-ignite 0.5 and safetensors 0.8.
+Install them without their dependencies (`pip install --no-deps`), which would bring PyTorch.
 """
 
 import importlib.util
@@ -16,6 +16,7 @@ SCRIPTS = pathlib.Path(__file__).parent / "scripts"
 PACKAGES = {
     "einops_layers": ["einops"],
     "ignite_training": ["ignite", "packaging"],
+    "safetensors_files": ["safetensors"],
     "timm_models": ["timm", "safetensors", "huggingface_hub", "yaml"],
     "torchdiffeq_flows": ["torchdiffeq", "scipy"],
     "torchinfo_table": ["torchinfo"],
