@@ -33,7 +33,7 @@ _MAGIC = b"flambeau object 1\n"
 _DIGEST = hashlib.sha256().digest_size
 _ABANDONED = 3600  # seconds after which a temporary file has no writer any more
 _PACKAGE = Path(__file__).resolve().parent.parent
-_SOURCES = ("compiler", "backends", "ops")
+_SOURCES = ("compiler", "backends", "core", "ops")
 
 # On systems without these notions the user's own folder has to be trusted.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

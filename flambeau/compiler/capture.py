@@ -187,6 +187,7 @@ class Recorder:
         self._busy = False
         self._before: dict[int, list[Tensor]] = {}
         self._listener: Any = None
+        self._above: Any = None
         self._tensor_sources: dict[int, Source] = {}
 
     # ---- beginning and end -------------------------------------------------------------------
@@ -196,7 +197,7 @@ class Recorder:
             self.failed = Unrecordable("another capture is running", later=True)
             return self
         for candidate in gc.get_objects():
-            if isinstance(candidate, Tensor) and type(getattr(candidate, "_array", None)) is np.ndarray:
+            if issubclass(type(candidate), Tensor) and type(getattr(candidate, "_array", None)) is np.ndarray:
                 self._before.setdefault(id(root_of(candidate._array)), []).append(candidate)
         try:
             for index, argument in enumerate(self.arguments):
@@ -208,12 +209,21 @@ class Recorder:
             self.fail(error)
             return self
         self._listener = dispatch.intercept(self._handle)
-        self._listener.__enter__()
+        # Beneath those who listen already (autocast, names): what they make of a call is what is recorded.
+        self._above = dispatch.interceptor
+        if self._above is None:
+            self._listener.__enter__()
+        else:
+            while self._above.previous is not None:
+                self._above = self._above.previous
+            self._above.previous = self._listener
         recording.recorder = self
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._listener is not None:
+        if self._above is not None:
+            self._above.previous = None
+        elif self._listener is not None:
             self._listener.__exit__(*error)
         if recording.recorder is self:
             recording.recorder = None
@@ -452,7 +462,7 @@ class Recorder:
     @tap
     def assigned(self, x: Tensor, result: Tensor) -> None:
         """x[...] = result, both of one shape."""
-        target, source = x._array, result._array
+        target = x._array
         if target.size == 0:
             return
         self._announced = x

@@ -112,11 +112,8 @@ class Module(StateDictMixin):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles this module's forward in place; the arguments are those of `flambeau.compile`."""
-        compiler = getattr(importlib.import_module("flambeau"), "compile", None)
-        if compiler is None:
-            warnings.warn("flambeau.compile is not available in this version; the module runs eagerly", stacklevel=2)
-        else:
-            self._compiled_call_impl = compiler(self.forward, *args, **kwargs)
+        compiler = importlib.import_module("flambeau").compile
+        self._compiled_call_impl = compiler(self.forward, *args, **kwargs)
 
     def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False,
                                   with_kwargs: bool = False) -> RemovableHandle:

@@ -282,11 +282,3 @@ def test_compile_replaces_what_a_call_runs(monkeypatch):
     module.register_forward_hook(lambda module, args, output: output * 10)
     assert module(torch.ones(1)).item() == 20
     assert copy.deepcopy(module)(torch.ones(1)).item() == 10            # a copy is not compiled
-
-
-def test_compile_without_a_compiler_runs_eagerly_and_says_so(monkeypatch):
-    monkeypatch.delattr(torch, "compile", raising=False)
-    module = nn.Identity()
-    with pytest.warns(UserWarning, match="runs eagerly"):
-        module.compile()
-    assert module(torch.ones(1)).item() == 1
