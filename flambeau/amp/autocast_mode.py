@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.device import device
 from flambeau.core.dispatch import intercept
 from flambeau.core.modes import modes
@@ -102,7 +103,7 @@ def _lowered(value: Any) -> Any:
     dtype, target = value._array.dtype, modes.autocast
     if dtype == target or not (dtype == np.float32 or (dtype.itemsize == 2 and dtype.kind in "fV")):
         return value
-    keep = _state.cache_enabled and value._requires_grad and value._node is None and modes.grad
+    keep = recording.recorder is None and _state.cache_enabled and value._requires_grad and value._node is None and modes.grad
     if keep and id(value) in _state.cache:
         return _state.cache[id(value)][1]
     cast = to_dtype(value, target)

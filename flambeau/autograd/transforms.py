@@ -15,6 +15,7 @@ import numpy as np
 from flambeau.autograd.engine import grad as autograd_grad
 from flambeau.autograd.modes import enable_grad
 from flambeau.core import tree
+from flambeau.core.modes import modes
 from flambeau.core.node import Node, Output
 from flambeau.core.tensor import Tensor, constant, wrap
 from flambeau.ops.joining import stack
@@ -75,7 +76,11 @@ def _run(
     full = list(args)
     for n, value in zip(chosen, fresh):
         full[n] = value
-    result = func(*full, **kwargs)
+    modes.transforming += 1
+    try:
+        result = func(*full, **kwargs)
+    finally:
+        modes.transforming -= 1
     own = [t for t in tree.leaves(fresh) if isinstance(t, Tensor) and t._requires_grad]
     return result, fresh, own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import warnings
@@ -20,7 +21,7 @@ from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor
 
 RECAPTURES = 8  # records of one function for one signature, before it stays eager (torch: cache_size_limit)
-SIGNATURES = 64  # kinds of arguments (shapes, values) that get programs; further ones run eagerly
+SIGNATURES = 32  # kinds of arguments (shapes, values) that get programs; further ones run eagerly
 SHORT = 4  # short ways that are tried one after the other
 ATTEMPTS = 3  # calls that may fail to be captured because they make state (an optimizer's first step)
 
@@ -45,7 +46,8 @@ class Compiled:
         self.eager: dict[Any, str] = {}  # signatures that stay eager, and why
         self.captures = 0
         self.keep_text = False  # whether entries keep the text of the graph as it was captured (explain.py)
-        self.crowded = False
+        self.crowded = False  # no further signatures
+        self.told: set[str] = set()  # reasons that a warning gave
         self.short: list[tuple[int, Callable[..., Any]]] = []  # number of arguments, and the short way (quick.py)
         if not hasattr(function, "_parameters"):
             functools.update_wrapper(self, function, updated=())
@@ -56,8 +58,9 @@ class Compiled:
             for wanted, short in self.short:
                 if wanted == count and (found := short(*args)) is not MISS:
                     return found
-        if recording.recorder is not None or DISABLED:
-            return self.function(*args, **kwargs)  # inside another capture: part of it
+        # Inside another capture: part of it. What is to be differentiated more than once needs its whole history.
+        if recording.recorder is not None or DISABLED or modes.transforming:
+            return self.function(*args, **kwargs)
         tensors: list[Tensor] = []
         shape = split((args, kwargs), tensors) if kwargs else split(args, tensors)
         key = (
@@ -86,15 +89,23 @@ class Compiled:
                 self.short.insert(0, (len(args), short))
                 del self.short[SHORT:]
 
+    def __reduce__(self) -> Any:
+        """A copy, or one read from a file, captures anew."""
+        return Compiled, (self.function, self.fullgraph)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return Compiled(copy.deepcopy(self.function, memo), self.fullgraph)
+
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
 
     def _capture(self, key: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         entries = self.entries.get(key, ())
+        if not entries and self.crowded:
+            return self.function(*args, **kwargs)
         if not entries and len(self.entries) >= SIGNATURES:
-            if not self.crowded:
-                self.crowded = True
-                self._stay_eager(key, Unrecordable(f"it was called in {SIGNATURES} ways; further ones"))
+            self.crowded = True
+            self._stay_eager(key, Unrecordable(f"it was called with {SIGNATURES} kinds of arguments, this is another"))
             return self.function(*args, **kwargs)
         if len(entries) >= RECAPTURES:
             self.entries.pop(key)
@@ -140,6 +151,7 @@ class Compiled:
 
     def _failed(self, key: Any, error: Unrecordable) -> None:
         self.failures[key] = self.failures.get(key, 0) + 1
+        self.crowded = self.crowded or len(self.failures) >= SIGNATURES
         if not error.later or self.failures[key] >= ATTEMPTS:
             self._stay_eager(key, error)
 
@@ -147,6 +159,9 @@ class Compiled:
         if self.fullgraph:
             raise error
         self.eager[key] = error.reason
+        if error.reason in self.told:
+            return
+        self.told.add(error.reason)
         where = f" ({error.line[0]}:{error.line[1]})" if error.line else ""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -196,12 +197,12 @@ class Entry:
         self.text = ""  # of the graph as it was captured, if somebody asked for it
         self.shortened = False  # whether a short way was looked for (quick.py)
         self.template: Any = None
-        self.sources = [value.source for value in self.graph.inputs]
         self.grads: list[tuple[Tensor, int | None]] = []
         self.backward: Backward | None = None
         self.execute: Any = None
         self.option_arrays: list[tuple[Source, np.ndarray]] = []  # see quick.py
         self._describe(result)
+        self.sources = [value.source for value in self.graph.inputs]  # a returned tensor may be a new one
         for block in recorder.externals:
             if block.value is not block.entry:
                 assert block.entry is not None
@@ -296,11 +297,14 @@ class Entry:
         for leaf in self.recorder.grads.values():
             if leaf._grad is not None:
                 allowed.update(_chain(leaf._grad._array))
-        for reference in self.recorder.made:
-            array = reference()
-            if array is not None and id(array) not in allowed:
+        if self._kept(allowed):
+            gc.collect()  # what only refers to itself is not kept
+            if self._kept(allowed):
                 raise Unrecordable("a tensor made inside the function is kept outside of it", None, later=True)
 
+    def _kept(self, allowed: set[int]) -> bool:
+        arrays = (reference() for reference in self.recorder.made)
+        return any(array is not None and id(array) not in allowed for array in arrays)
 
     # ---- running ---------------------------------------------------------------------------------
 
@@ -439,7 +443,13 @@ class Backward:
             value.source = Source("gradient", index)
             recorder._register(g._array, value)
             self.graph.inputs.append(value)
-        found = grad(live, list(recorder.leaves.values()), arriving, retain_graph=True, allow_unused=True)
+        leaves = list(recorder.leaves.values())
+        hooks = [(leaf, leaf.__dict__.pop("_backward_hooks")) for leaf in leaves if "_backward_hooks" in leaf.__dict__]
+        try:  # hooks of leaves run where the gradients arrive
+            found = grad(live, leaves, arriving, retain_graph=True, allow_unused=True)
+        finally:
+            for leaf, kept in hooks:
+                leaf.__dict__["_backward_hooks"] = kept
         if recorder.failed is not None:
             raise recorder.failed
         self.graph.nodes = graph.nodes[mark:]

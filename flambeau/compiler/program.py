@@ -332,6 +332,8 @@ class Program:
         for value, result in zip(step.outputs, step.run(*operands)):
             if value is not None and (value in self.plan.offsets or self.plan.home(value) in known
                                       or self.plan.home(value) in self.plan.offsets):
+                if np.shape(result) != value.shape:
+                    raise RuntimeError(f"{step.name} of a compiled program made {np.shape(result)}, not {value.shape}")
                 self.array(value, known)[...] = result
 
 

@@ -20,6 +20,7 @@ class Modes(threading.local):
     _grad = True
     inference = False
     walking = False  # in the backward walk, where dimension names do not count
+    transforming = 0  # calls of functions that `grad` and its relatives differentiate
     autocast: Any = None  # the dtype products are computed in, inside of autocast; operands may then be of mixed types
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.core import recording
 from flambeau.core.inplace import scalar_name
 from flambeau.core.return_types import TYPES
 from flambeau.core.tensor import Tensor, constant, wrap
@@ -17,6 +18,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
     RuntimeError for negative values, NotImplementedError for floats.
     """
+    recording.read(input)
     array = input._array
     if array.dtype.kind not in "iu":
         raise NotImplementedError(f"\"bincount_cpu\" not implemented for '{scalar_name(array.dtype)}'")

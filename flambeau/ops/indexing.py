@@ -93,6 +93,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     view = self if all(k is Ellipsis or k == _ALL for k in key) else (op or _cut)(self, key=key)
     if len(advanced) == 1 and advanced[0][1]._array.dtype.kind == "b":
         dim, mask = advanced[0]
+        recording.read(mask)  # how many are true decides about shapes
         return _mask_index(view, mask, dim=dim)
     dims, indices = index_arrays(view, advanced)
     return _index(view, *indices, dims=dims)

@@ -130,6 +130,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where `mask` is true, in a vector; both broadcast."""
     if mask._array.dtype.kind != "b":
         raise RuntimeError(f"masked_select: expected BoolTensor for mask, but got {mask.dtype}")
+    recording.read(mask)
     input, mask = broadcast_pair(input, mask)
     return _masked_select(input, mask)
 

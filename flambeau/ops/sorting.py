@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
+from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.return_types import TYPES
 from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
@@ -152,6 +153,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
     `return_inverse` adds where each element went, `return_counts` how often each value occurs.
     """
+    recording.read(input)
     array = input._array
     if dim is not None and array.ndim:
         dim = wrap_dim(dim, array.ndim)
@@ -164,6 +166,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False,
                        dim: Any = None) -> Any:
     """Each run of equal values (or equal slices along `dim`) once."""
+    recording.read(input)
     array = input._array
     if dim is not None and array.ndim:
         return _unique_slices(array, wrap_dim(dim, array.ndim), return_inverse, return_counts, in_order=True)
