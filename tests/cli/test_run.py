@@ -85,26 +85,38 @@ def test_missing_script_or_module(tmp_path):
     assert result.returncode == 2 and "no_module_of_this_name" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("import torch; torch.no_such_name", "AttributeError: module 'torch' has no attribute 'no_such_name'"),
-        ("import torch.nn as nn; nn.NoLayer", "AttributeError: module 'torch.nn' has no attribute 'NoLayer'"),
-        ("import torch.no_module", "ModuleNotFoundError: No module named 'torch.no_module'"),
-        ("import torch.onnx; torch.onnx.Export", "AttributeError: 'torch.onnx.Export'"),
-        ("from torch.onnx import export; export()", "NotImplementedError: 'torch.onnx.export'"),
-        ("import torch.library; torch.library.custom_op('a::b')", "AttributeError: 'torch.library.custom_op'"),
-        ("import torch.distributed as d; d.init_process_group()", "AttributeError: 'torch.distributed.init_process"),
-        ("import torch.fx as fx; fx.symbolic_trace(None)", "NotImplementedError: 'torch.fx.symbolic_trace'"),
-        ("from torch.nn.parallel import DistributedDataParallel as D; D(1)",
-         "NotImplementedError: 'torch.nn.parallel.DistributedDataParallel'"),
-        ("from torch.nn import NoLayer", "ImportError: cannot import name 'NoLayer'"),
-        ("import torchvision; torchvision.no_such_name", "AttributeError: module 'torchvision' has no attribute"),
-    ],
-)
-def test_missing_name_raises_at_its_use(tmp_path, text, error):
-    last = run(script(tmp_path, text)).stderr.splitlines()[-1]
-    assert last.startswith(error) and "docs/running-pytorch-scripts.md" in last
+MISSING = [
+    ("import torch; torch.no_such_name", "AttributeError: module 'torch' has no attribute 'no_such_name'"),
+    ("import torch.nn as nn; nn.NoLayer", "AttributeError: module 'torch.nn' has no attribute 'NoLayer'"),
+    ("import torch.no_module", "ModuleNotFoundError: No module named 'torch.no_module'"),
+    ("import torch.onnx; torch.onnx.Export", "AttributeError: 'torch.onnx.Export'"),
+    ("from torch.onnx import export; export()", "NotImplementedError: 'torch.onnx.export'"),
+    ("import torch.library; torch.library.custom_op('a::b')", "AttributeError: 'torch.library.custom_op'"),
+    ("import torch.distributed as d; d.init_process_group()", "AttributeError: 'torch.distributed.init_process"),
+    ("import torch.fx as fx; fx.symbolic_trace(None)", "NotImplementedError: 'torch.fx.symbolic_trace'"),
+    ("from torch.nn.parallel import DistributedDataParallel as D; D(1)",
+     "NotImplementedError: 'torch.nn.parallel.DistributedDataParallel'"),
+    ("import torchvision; torchvision.no_such_name", "AttributeError: module 'torchvision' has no attribute"),
+]
+
+
+def test_missing_names_raise_at_their_use(tmp_path):
+    result = run(script(tmp_path, f"""
+        for text in {[text for text, _ in MISSING]!r}:
+            try:
+                exec(text)
+            except Exception as error:
+                print(f"{{type(error).__name__}}: {{error}}")
+    """))
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(MISSING), result.stderr
+    for line, (_, error) in zip(lines, MISSING):
+        assert line.startswith(error) and PAGE in line
+
+
+def test_import_of_a_missing_name_points_to_the_page(tmp_path):
+    last = run(script(tmp_path, "from torch.nn import NoLayer")).stderr.splitlines()[-1]
+    assert last.startswith("ImportError: cannot import name 'NoLayer'") and PAGE in last
 
 
 def test_the_page_names_every_module_that_is_missing():
