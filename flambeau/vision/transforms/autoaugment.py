@@ -74,8 +74,13 @@ def _posterize_bins(num_bins: int, lost: int) -> list[float]:
     return (8 - (torch.arange(num_bins) / ((num_bins - 1) / lost)).round()).tolist()
 
 
-def _space(names: str, num_bins: int, reach: dict[str, float], lost_bits: int = 4) -> dict[str, tuple[list, bool]]:
-    """For each operation its magnitudes (none: an empty list) and whether a sign is drawn for them."""
+def _space(
+    names: str, num_bins: int, reach: dict[str, float], lost_bits: int = 4, white: float = 255.0
+) -> dict[str, tuple[list, bool]]:
+    """For each operation its magnitudes (none: an empty list) and whether a sign is drawn for them.
+
+    The thresholds are computed on a scale that ends at `white`, which decides how they are rounded.
+    """
     space: dict[str, tuple[list, bool]] = {}
     for name in names.split():
         if name in reach:
@@ -83,7 +88,7 @@ def _space(names: str, num_bins: int, reach: dict[str, float], lost_bits: int = 
         elif name == "Posterize":
             space[name] = _posterize_bins(num_bins, lost_bits), False
         elif name == "Solarize":
-            space[name] = torch.linspace(255.0, 0.0, num_bins).tolist(), False
+            space[name] = [level * (255.0 / white) for level in torch.linspace(white, 0.0, num_bins).tolist()], False
         else:
             space[name] = [], False
     return space
@@ -134,14 +139,16 @@ def _apply(img, name: str, magnitude: float, interpolation, fill):
     return plain[name](img)
 
 
-class _Signed(nn.Module):
-    """What the random policies have in common: a coin for the sign of a magnitude."""
+class _Policy(nn.Module):
+    """What the policies have in common: a coin for the sign of a magnitude, and the scale of the thresholds."""
+
+    white = 255.0
 
     def _negative(self) -> bool:
         return bool(integer(0, 2))
 
 
-class AutoAugment(nn.Module):
+class AutoAugment(_Policy):
     """One of the 25 pairs of operations learned on a data set (Cubuk et al. 2019), for PIL images or uint8 tensors."""
 
     def __init__(self, policy=AutoAugmentPolicy.IMAGENET, interpolation=NEAREST, fill=None):
@@ -170,7 +177,7 @@ class AutoAugment(nn.Module):
     def _space(self, img) -> dict[str, tuple[list, bool]]:
         _, height, width = F.get_dimensions(img)
         reach = _reach(0.3, 150.0 / 331.0 * width, 150.0 / 331.0 * height, 30.0, 0.9)
-        return _space(f"{SHARED} Equalize Invert", 10, reach)
+        return _space(f"{SHARED} Equalize Invert", 10, reach, white=self.white)
 
     def _step(self, img, step, space, negative):
         """The image after one operation of a policy."""
@@ -184,7 +191,7 @@ class AutoAugment(nn.Module):
         return f"{type(self).__name__}(policy={self.policy}, fill={self.fill})"
 
 
-class RandAugment(_Signed):
+class RandAugment(_Policy):
     """`num_ops` random operations of one magnitude (Cubuk et al. 2020), for PIL images or uint8 tensors."""
 
     def __init__(
@@ -202,7 +209,7 @@ class RandAugment(_Signed):
         fill = fill_of(img, self.fill)
         _, height, width = F.get_dimensions(img)
         reach = _reach(0.3, 150.0 / 331.0 * width, 150.0 / 331.0 * height, 30.0, 0.9)
-        space = _space(f"Identity {SHARED} Equalize", self.num_magnitude_bins, reach)
+        space = _space(f"Identity {SHARED} Equalize", self.num_magnitude_bins, reach, white=self.white)
         for _ in range(self.num_ops):
             name = list(space)[integer(0, len(space))]
             magnitudes, signed = space[name]
@@ -219,7 +226,7 @@ class RandAugment(_Signed):
         )
 
 
-class TrivialAugmentWide(_Signed):
+class TrivialAugmentWide(_Policy):
     """One random operation of a random magnitude (Müller and Hutter 2021), for PIL images or uint8 tensors."""
 
     def __init__(self, num_magnitude_bins: int = 31, interpolation=NEAREST, fill=None):
@@ -232,7 +239,7 @@ class TrivialAugmentWide(_Signed):
         """The augmented image."""
         fill = fill_of(img, self.fill)
         reach = _reach(0.99, 32.0, 32.0, 135.0, 0.99)
-        space = _space(f"Identity {SHARED} Equalize", self.num_magnitude_bins, reach, lost_bits=6)
+        space = _space(f"Identity {SHARED} Equalize", self.num_magnitude_bins, reach, 6, self.white)
         name = list(space)[integer(0, len(space))]
         magnitudes, signed = space[name]
         magnitude = magnitudes[integer(0, len(magnitudes))] if magnitudes else 0.0
@@ -247,7 +254,7 @@ class TrivialAugmentWide(_Signed):
         )
 
 
-class AugMix(_Signed):
+class AugMix(_Policy):
     """A mixture of the image and of chains of random operations on it (Hendrycks et al. 2020), uint8 or PIL.
 
     Args:
@@ -281,7 +288,8 @@ class AugMix(_Signed):
         _, height, width = F.get_dimensions(img)
         colours = "Brightness Color Contrast Sharpness" if self.all_ops else ""
         moves = "ShearX ShearY TranslateX TranslateY Rotate Posterize Solarize AutoContrast Equalize"
-        space = _space(f"{moves} {colours}", self.bins, _reach(0.3, width / 3.0, height / 3.0, 30.0, 0.9))
+        reach = _reach(0.3, width / 3.0, height / 3.0, 30.0, 0.9)
+        space = _space(f"{moves} {colours}", self.bins, reach, white=self.white)
         # Posterize keeps 4 bits and fewer here.
         space["Posterize"] = [bits - 4 for bits in space["Posterize"][0]], False
         tensor = img if isinstance(img, torch.Tensor) else F.pil_to_tensor(img)

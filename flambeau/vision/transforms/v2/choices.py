@@ -19,6 +19,8 @@ def _negative(*_: Any) -> bool:
 class AutoAugment(autoaugment.AutoAugment):
     """`transforms.AutoAugment`, whose draws are made one after the other."""
 
+    white = 1.0
+
     def forward(self, img: Any) -> Any:
         """The augmented image."""
         space = self._space(img)
@@ -32,18 +34,21 @@ class RandAugment(autoaugment.RandAugment):
     """`transforms.RandAugment` with version 2's draws."""
 
     _negative = _negative
+    white = 1.0
 
 
 class TrivialAugmentWide(autoaugment.TrivialAugmentWide):
     """`transforms.TrivialAugmentWide` with version 2's draws."""
 
     _negative = _negative
+    white = 1.0
 
 
 class AugMix(autoaugment.AugMix):
     """`transforms.AugMix` with version 2's draws."""
 
     _negative = _negative
+    white = 1.0
 
 
 class RandomChoice(containers.RandomTransforms):
