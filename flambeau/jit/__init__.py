@@ -1,59 +1,82 @@
-"""PyTorch's `torch.jit`: the marks that models carry for it. They change nothing where nothing is compiled."""
+"""PyTorch's `torch.jit`: functions and modules as programs that run, and can be saved, without their Python source."""
 
 from __future__ import annotations
 
+import builtins
+import types
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from flambeau import nn
 from flambeau.absent import missing_function
 from flambeau.jit import annotations
+from flambeau.jit.files import load, save
+from flambeau.jit.freezing import freeze, optimize_for_inference, run_frozen_optimizations
+from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule, TopLevelTracedModule, TracedModule
+from flambeau.jit.recorder import TracerWarning
+from flambeau.jit.state import is_scripting, is_tracing
+from flambeau.jit.tracing import TracingCheckError, trace, trace_module
 
 __all__ = [
-    "Final", "ScriptFunction", "ScriptModule", "annotate", "annotations", "export", "ignore", "interface",
-    "is_scripting", "is_tracing", "load", "save", "script", "trace", "unused",
+    "Final", "RecursiveScriptModule", "ScriptFunction", "ScriptModule", "TopLevelTracedModule", "TracedModule",
+    "TracerWarning", "TracingCheckError", "annotate", "annotations", "export", "freeze", "ignore", "interface",
+    "is_scripting", "is_tracing", "isinstance", "load", "optimize_for_inference", "run_frozen_optimizations", "save",
+    "trace", "trace_module", "unused",
 ]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ScriptModule(nn.Module):
-    """A module made by `script` or `trace`."""
-
-
-class ScriptFunction:
-    """A function made by `script` or `trace`."""
-
-
-def is_scripting() -> bool:
-    """Whether a function is being turned into a program: False in Python."""
-    return False
-
-
-def is_tracing() -> bool:
-    """Whether a call is being traced by `trace`."""
-    return False
-
-
 def export(fn: F) -> F:
     """Mark a method as one to compile along with `forward`."""
+    fn.__dict__["_jit_mark"] = "export"
     return fn
 
 
 def unused(fn: F) -> F:
-    """Mark a method as one that compiled code never reaches."""
+    """Mark a method as one that compiled code never reaches: calling it there raises."""
+    fn.__dict__["_jit_mark"] = "unused"
     return fn
 
 
 def ignore(drop: Any = False, **kwargs: Any) -> Any:
     """Mark a function as one that stays in Python: `@ignore`, `@ignore()` or `@ignore(drop=True)`."""
-    return drop if callable(drop) else lambda fn: fn
+    if callable(drop):
+        drop.__dict__["_jit_mark"] = "ignore"
+        return drop
+
+    def mark(fn: F) -> F:
+        fn.__dict__["_jit_mark"] = "unused" if drop else "ignore"
+        return fn
+
+    return mark
 
 
 def interface(obj: T) -> T:
     """Mark a class as an interface."""
     return obj
+
+
+def isinstance(obj: Any, target_type: Any) -> bool:
+    """Whether a value has a type, which may be one of `typing`: `List[int]`, `Dict[str, Tensor]`, `Optional[int]`."""
+    if target_type is Any:
+        return True
+    if type(target_type) is tuple:
+        return any(isinstance(obj, one) for one in target_type)
+    if target_type is None:
+        return obj is None
+    origin, parts = get_origin(target_type), get_args(target_type)
+    if origin is None:
+        return builtins.isinstance(obj, target_type)
+    if origin is Union or origin is getattr(types, "UnionType", None):
+        return any(isinstance(obj, one) for one in parts)
+    if not builtins.isinstance(obj, origin):
+        return False
+    if origin is dict:
+        return all(isinstance(k, parts[0]) and isinstance(v, parts[1]) for k, v in obj.items())
+    if origin is tuple and not (len(parts) == 2 and parts[1] is ...):
+        return len(obj) == len(parts) and all(map(isinstance, obj, parts))
+    return all(isinstance(item, parts[0]) for item in obj)
 
 
 def annotate(the_type: Any, the_value: T) -> T:
@@ -62,6 +85,3 @@ def annotate(the_type: Any, the_value: T) -> T:
 
 
 script = missing_function("torch.jit.script")
-trace = missing_function("torch.jit.trace")
-save = missing_function("torch.jit.save")
-load = missing_function("torch.jit.load")
