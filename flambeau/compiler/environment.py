@@ -238,11 +238,16 @@ def watch(function: Any, arguments: Any = ()) -> Environment:
 
 def random_states(watched: Environment) -> list[Any]:
     """Python's and NumPy's random streams, as far as they are in sight: a program would not repeat their draws."""
-    found: list[Any] = [random.getstate(), _text_of(np.random.get_state(legacy=False))]
+    numpy_random = sys.modules.get("numpy.random")  # 50 ms to import: who draws from it has it already
+    found: list[Any] = [random.getstate()]
+    if numpy_random is not None:
+        found.append(_text_of(np.random.get_state(legacy=False)))
     for place in watched.places:
         stream = getattr(place.value, "__self__", place.value)
         if isinstance(stream, random.Random):
             found.append(stream.getstate())
+        elif numpy_random is None:
+            continue
         elif isinstance(stream, np.random.Generator):
             found.append(_text_of(stream.bit_generator.state))
         elif isinstance(stream, np.random.RandomState):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.backends import threads
-from flambeau.compiler import interpreter
+from flambeau.compiler import cache, interpreter
 from flambeau.compiler.assemble import Assembly, Parts
 from flambeau.compiler.graph import Graph, Ref, Value
 from flambeau.compiler.kernel import Apply, Reduce
@@ -213,7 +213,7 @@ class Program:
             h[native.EXECUTE] = ctypes.cast(dll.dnnl_primitive_execute, ctypes.c_void_p).value
             h[native.SET_HANDLE] = ctypes.cast(dll.dnnl_memory_set_data_handle, ctypes.c_void_p).value
         h[native.RELEASE] = sum(v.size for node in self.graph.nodes for v in node.outputs if v is not None) > LONG
-        self.native = native.runner(self.header)
+        self.native = native.runner(self.header, kept_runner)
         self.seen: tuple[list[Any], list[Any]] = ([], [])
         self._watch()
         # Without library calls and in one go nothing can fail, and Python's own lock is lock enough.
@@ -335,6 +335,11 @@ class Program:
                 if np.shape(result) != value.shape:
                     raise RuntimeError(f"{step.name} of a compiled program made {np.shape(result)}, not {value.shape}")
                 self.array(value, known)[...] = result
+
+
+def kept_runner(make: Callable[[], bytes]) -> bytes:
+    """The runner's object file, from the cache on disk if it is there."""
+    return cache.cached(cache.key_of("runner"), make)
 
 
 def divide(graph: Graph, steps: list[Step]) -> Split:

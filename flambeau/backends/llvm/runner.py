@@ -178,14 +178,21 @@ def _entry(module: Any, steps: Any) -> None:
 
 
 @functools.cache
-def _code() -> Any:
+def _code(kept: Callable[[Callable[[], bytes]], bytes]) -> Any:
+    return jit.load_object(kept(_object), ["run"])
+
+
+def _object() -> bytes:
     module = ir.Module("runner")
     module.triple = jit.host().triple
     _entry(module, _steps(module))
-    return jit.compile_and_load(module, ["run"])
+    return jit.compile_module(module)
 
 
-def runner(header: Any) -> Callable[..., None]:
-    """The function that runs the program whose header (an array of HEADER_WORDS words) this is."""
-    code = _code()
+def runner(header: Any, kept: Callable[[Callable[[], bytes]], bytes]) -> Callable[..., None]:
+    """The function that runs the program whose header (an array of HEADER_WORDS words) this is.
+
+    `kept(make)` is asked for the object file, which is always the same: it may come from a cache.
+    """
+    code = _code(kept)
     return builtin.make_builtin(code.address("run"), header, "run_program")
