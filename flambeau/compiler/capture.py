@@ -202,6 +202,8 @@ class Recorder:
         try:
             for index, argument in enumerate(self.arguments):
                 self._tensor_sources[id(argument)] = Source("argument", index)
+                if argument._array.size == 0 and argument._requires_grad:
+                    self.leaves[id(argument)] = argument
                 if argument._array.size or type(argument._array) is MetaArray:
                     block = self._external(argument, Source("argument", index))
                     self._note_overlaps(argument, block)
@@ -285,6 +287,10 @@ class Recorder:
         self._tensor_sources[id(t)] = source
         return block
 
+    def was_alive(self, t: Tensor) -> bool:
+        """Whether a tensor object existed before the call."""
+        return any(t is known for known in self._before.get(id(root_of(t._array)), ()))
+
     def source_of(self, t: Tensor) -> Source:
         """Where an outside tensor is found."""
         return self._tensor_sources[id(t)]
@@ -344,7 +350,7 @@ class Recorder:
         if isinstance(x, Tensor):
             if type(x._array) is MetaArray:
                 raise Unrecordable("a tensor without memory (device meta)", user_line())
-            if x._array.size == 0 and x._requires_grad and x._node is None:
+            if x._array.size == 0 and x._requires_grad and self.was_alive(x):
                 self._tensor_sources.setdefault(id(x), Source("tensor", x))
                 self.leaves.setdefault(id(x), x)
             found = self.ref(x._array)

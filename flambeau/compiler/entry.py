@@ -50,6 +50,7 @@ class Guards:
         for evaluate, _, _ in self.numbers:
             evaluate(None)  # what cannot be computed again ends the capture here
         self.groups = [(group, items) for group, items in recorder.options_read]
+        recorder.grad_entries = {k: (t, there) for k, (t, there) in recorder.grad_entries.items() if recorder.was_alive(t)}
         self.grad_entries = list(recorder.grad_entries.values())
         self.optimizers = [(o, o.state, [id(s) for s in o.state.values()]) for o in recorder.optimizers]
         self.tensors = [
@@ -222,6 +223,8 @@ class Entry:
             ref = recorder.ref(t._array)
             if ref is None:
                 raise Unrecordable("returns a tensor of unknown origin", user_line())
+            if t._grad is not None:
+                raise Unrecordable("returns a new tensor that has a gradient", user_line())
             if type(t) is not Tensor or t._names is not None or t.__dict__:
                 raise Unrecordable(f"returns a {type(t).__name__} with attributes of its own", user_line())
             if ref.value.source is not None:
@@ -243,6 +246,7 @@ class Entry:
                 raise Unrecordable("it gives a tensor from outside another history", None)
         if live:
             self.backward = Backward(recorder, live, self.graph)
+        recorder.freed.clear()  # nodes keep tensors alive
         self._check_escapes(result)
 
     def _view_of_outside(self, t: Tensor, ref: Ref) -> Any:
@@ -263,6 +267,7 @@ class Entry:
     def _describe_grads(self) -> None:
         recorder, graph = self.recorder, self.graph
         taken = {ref.value for ref in graph.outputs}
+        recorder.grads = {key: leaf for key, leaf in recorder.grads.items() if recorder.was_alive(leaf)}
         for leaf in recorder.grads.values():
             held = leaf._grad
             if held is None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.capture import root_of
 from flambeau.backends import threads
+from flambeau.compiler.capture import root_of
 from flambeau.compiler.entry import Alias, Entry, Place, consumed
 from flambeau.compiler.interpreter import window
 from flambeau.core import dtype as dtypes

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import dispatch
+from flambeau.core import dispatch, recording
 from flambeau.core import dtype as dtypes
-from flambeau.core import recording
 from flambeau.core.device import MetaArray
 from flambeau.core.dispatch import primitive
 from flambeau.core.dtype import scalar_name

@@ -3,6 +3,7 @@
 import concurrent.futures
 import copy
 import functools
+import io
 import pickle
 import sys
 import types
@@ -233,7 +234,7 @@ def test_reads_of_values():
     eager(lambda a: a * torch.allclose(a, a), "reads the values")
     eager(lambda a: a * (3.0 in a), "reads the values")
     eager(lambda a: a * torch.equal(a, a), "reads the values")
-    eager(lambda a: (print(a, file=open("/dev/null", "w")), a)[1], "reads the values")
+    eager(lambda a: (print(a, file=io.StringIO()), a)[1], "reads the values")
     eager(lambda a: a * len(f"{a}"), "reads the values")
     eager(lambda a: torch.tensor([a[0], a[1]]), "reads the values")
     eager(lambda a: torch.arange(a[0].abs().long() + 1), "reads the values")
@@ -514,7 +515,7 @@ def test_checkpoint_and_custom_functions():
         loss = Cube.apply(checkpoint(lambda t: net(t).tanh(), a, use_reentrant=False)).sum()
         return loss.detach(), torch.autograd.grad(loss, a)[0]
 
-    alike(function, *[(x(2, 3, seed=k),) for k in range(3)], native=False)
+    alike(function, *[(x(2, 3, seed=k),) for k in range(3)])
 
 
 @pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "parametrization"])
