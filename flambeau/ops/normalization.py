@@ -6,7 +6,11 @@ scale and shift. They differ in the axes and in how the weight lies; see `normal
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -185,9 +189,38 @@ channel_affine.vjp(x=lambda grad, scale: grad * scale, scale=lambda grad, x: gra
 # ---- oneDNN ------------------------------------------------------------------------------------
 
 
+LARGE = 1 << 14  # elements of a batch that generated code is faster with than oneDNN
+_patience = 1 << 25  # elements after which making or loading the code has paid off
+
+
+def generated(x: np.ndarray) -> Any:
+    """Batch normalisation in generated code (`compiler/channels.py`), None where oneDNN shall do it."""
+    global _patience
+    if x.size < LARGE:
+        return None
+    if _patience > 0 and "flambeau.backends.llvm.jit" not in sys.modules:
+        _patience -= x.size
+        return None
+    return _generated()
+
+
+@functools.cache
+def _generated() -> Any:
+    if os.environ.get("FLAMBEAU_COMPILE") == "0":
+        return None
+    try:
+        return importlib.import_module("flambeau.compiler.channels")
+    except ImportError:  # no llvmlite
+        return None
+
+
 @accelerated(native_batch_norm)
 def onednn_batch_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
-    out, mean, var, _ = onednn(".normalization").batch_norm_train(x, weight, bias, eps)
+    native = generated(x)
+    if native is not None:
+        out, mean, var = native.batch_norm(x, weight, bias, eps)
+    else:
+        out, mean, var, _ = onednn(".normalization").batch_norm_train(x, weight, bias, eps)
     return out, along_channels(mean, x.ndim), along_channels(var, x.ndim)
 
 
@@ -195,9 +228,14 @@ def onednn_batch_norm(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float
 def onednn_batch_norm_backward(
     upstream: Any, x: Any, weight: Any, mean: Any, var: Any, *, axes: Sizes, eps: float, affine: Any
 ) -> Any:
-    found = onednn(".normalization").batch_norm_backward(
-        upstream, x, weight, mean.reshape(-1), var.reshape(-1), eps, shift=affine is not None
-    )
+    native, mean, var = generated(x), mean.reshape(-1), var.reshape(-1)
+    if native is not None:
+        dx, *rest = native.batch_norm_backward(upstream, x, weight, mean, var, eps)
+        found = (dx, *((None, None) if affine is None else rest))
+    else:
+        found = onednn(".normalization").batch_norm_backward(
+            upstream, x, weight, mean, var, eps, shift=affine is not None
+        )
     return with_shapes(found, affine)
 
 

@@ -1,4 +1,4 @@
-"""What the recurrences of generated code (`recurrences.py`) are called with."""
+"""What recurrences (`recurrences.py`) and batch normalisation (`channels.py`) in generated code are called with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 UNITS = 8  # the units that one vector holds
 WORTH_A_THREAD = 8e6  # floating point operations of a scan, some 0.1 ms
 SMALLEST = 16  # hidden size
+APART = 32  # floats between the channels' sums of two threads, which should not write into one line of the cache
 
 # The words of each frame: sizes, and behind the bar addresses. `table` has the steps (first row, rows) in visiting
 # order, `d_out_step` is the distance of d_out's rows; the names are otherwise those of `ops/recurrent.py`. `before`
-# gets the state that each row started from, which the gradient of the weights is made of.
+# gets the state that each row started from, which the gradient of the weights is made of. "channels" is explained in
+# `channels.py`.
 FRAMES = {
     "lstm": "parts steps batch size | table w_hh h0 c0 gates scratch out h_n c_n acts cells",
     "lstm_backward": "parts steps batch size d_out_step | table w_hh h0 c0 out acts cells d_out d_h d_c scratch "
@@ -22,6 +24,7 @@ FRAMES = {
                     "d_gates d_recurrent d_h0 before",
     "rnn": "parts steps batch size | table w_hh h0 gates scratch out h_n",
     "rnn_backward": "parts steps batch size d_out_step | table w_hh h0 out d_out d_h scratch d_gates d_h0 before",
+    "channels": "parts rows channels size | x grad out shift factor offset slope scratch",
 }  # fmt: skip
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
