@@ -179,6 +179,7 @@ class Recorder:
         self.overlaps: list[tuple[Source, Source, int]] = []  # (one, another, bytes between their first elements)
         self.histories: list[tuple[Tensor, Any, bool]] = []  # outside tensors, with node and requires_grad as met
         self.flags: list[tuple[Tensor, Exception]] = []  # results that must be true, and what to raise if they are not
+        self.grads_alone: dict[int, Tensor] = {}  # gradients at entry that nobody but the leaf refers to
         self.leaves: dict[int, Tensor] = {}  # outside tensors that require grad
         self.freed: list[Any] = []
         self.made: list[weakref.ref] = []
@@ -588,6 +589,8 @@ class Recorder:
         there = leaf._grad is not None
         self.grad_entries[key] = (leaf, there)
         if there:
+            if held_alone(leaf, watching=1):
+                self.grads_alone[key] = leaf._grad
             self._external(leaf._grad, Source("grad", leaf))
 
     accumulating = grad_read
@@ -693,6 +696,20 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
+
+
+def held_alone(leaf: Tensor, watching: int = 0) -> bool:
+    """Whether nobody but the leaf refers to its gradient: what is done to one that the leaf then loses, no one sees.
+
+    `watching` is how many references the caller knows of.
+    """
+    g: Any = leaf._grad
+    storage = g._storage
+    # References to the tensor: the leaf's, ours, getrefcount's argument; to the storage: the tensor's, ours, the argument.
+    return (
+        type(g) is Tensor and sys.getrefcount(g) <= 3 + watching and not g.__dict__
+        and (storage is None or (sys.getrefcount(storage) <= 3 and not storage.flags))
+    )
 
 
 def _common_type(op: Any, inputs: list[Any]) -> np.dtype | None:

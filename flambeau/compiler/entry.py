@@ -17,6 +17,7 @@ from flambeau.compiler.capture import (
     Unrecordable,
     address,
     element_strides,
+    held_alone,
     overlap,
     root_of,
     user_line,
@@ -52,6 +53,7 @@ class Guards:
         self.groups = [(group, items) for group, items in recorder.options_read]
         recorder.grad_entries = {k: (t, there) for k, (t, there) in recorder.grad_entries.items() if recorder.was_alive(t)}
         self.grad_entries = list(recorder.grad_entries.values())
+        self.grads_alone: list[Tensor] = []  # leaves whose gradient nobody else may refer to
         self.optimizers = [(o, o.state, [id(s) for s in o.state.values()]) for o in recorder.optimizers]
         self.tensors = [
             (v.source.what, v.shape, tuple(s * v.dtype.itemsize for s in v.strides), v.dtype, v.source.what._requires_grad)
@@ -124,6 +126,8 @@ class Guards:
         for leaf, there in self.grad_entries:
             if (leaf._grad is not None) != there:
                 return False
+        if not all(held_alone(leaf) for leaf in self.grads_alone):
+            return False
         for evaluate, expected, _ in self.numbers:
             if evaluate(None) != expected:
                 return False
@@ -207,6 +211,11 @@ class Entry:
         for block in recorder.externals:
             if block.value is not block.entry:
                 assert block.entry is not None
+                source = block.entry.source
+                if source.kind == "grad" and source.what._grad is not block.tensor and (
+                        recorder.grads_alone.get(id(source.what)) is block.tensor):
+                    self.guards.grads_alone.append(source.what)  # written, then dropped: nobody can look
+                    continue
                 self.graph.writes[block.entry] = block.value.whole()
 
     # ---- what the call leaves behind -------------------------------------------------------------

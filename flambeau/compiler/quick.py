@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.backends import threads
-from flambeau.compiler.capture import root_of
+from flambeau.compiler.capture import held_alone, root_of
 from flambeau.compiler.entry import Alias, Entry, Place, consumed
 from flambeau.compiler.interpreter import window
 from flambeau.core import dtype as dtypes
@@ -120,6 +120,8 @@ def _check_state(w: Writer, entry: Entry, tensors: list[Tensor], modes_key: tupl
         w.line(f"    if not {w.name(Options(entry, group))}(items{number}): return MISS")
     for leaf, there in guards.grad_entries:
         w.miss_if(f"{w.name(leaf)}._grad is {'' if not there else ''}{'None' if there else 'not None'}")
+    for leaf in guards.grads_alone:
+        w.miss_if(f"not {w.name(held_alone)}({w.name(leaf)})")
     moving = [(evaluate, expected) for evaluate, expected, moves in guards.numbers if moves]
     for evaluate, expected in moving:
         w.miss_if(f"{w.name(evaluate)}(None) != {expected!r}")
@@ -188,11 +190,14 @@ def _inputs(w: Writer, entry: Entry, tensors: list[Tensor]) -> list[str]:
 
 def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
     grads = {slot: leaf for leaf, slot in entry.grads if slot is not None}
+    used = {ref.value for node in entry.graph.nodes for ref in node.refs}
+    # Leaves whose gradient at entry the program reads: their new one cannot lie in the same memory.
+    read = {id(v.source.what) for v in entry.graph.inputs if v in used and v.source.kind == "grad"}
     outputs = []
     for slot, ref in enumerate(entry.graph.outputs):
         value = ref.value
         name = f"y{slot}"
-        if slot in grads:
+        if slot in grads and id(grads[slot]) not in read:
             _gradient_memory(w, grads[slot], name, value)
         elif value.strides == _contiguous(value.shape):
             w.line(f"{name} = {w.name(np.empty)}({value.shape}, {w.name(value.dtype)})")
@@ -212,22 +217,25 @@ def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
     for leaf, slot in entry.grads:
         if slot is None:
             w.line(f"{w.name(leaf)}._grad = None")
+        elif id(leaf) in read:
+            w.line(f"{w.name(leaf)}._grad = wrap(y{slot})")
     w.line(f"return {_result(w, entry, entry.template)}")
 
 
 def _gradient_memory(w: Writer, leaf: Tensor, name: str, value: Any) -> None:
     """The gradient's array is used again if nobody but the leaf holds it, as after `zero_grad(set_to_none=True)`."""
-    slot = w.name([None, None])  # the tensor and the array that the last call made
+    slot = w.name([None])  # the array that the last call made
     p = w.name(leaf)
     count = w.name(sys.getrefcount)
-    # Who refers to the tensor: the leaf, the list, g and getrefcount's argument; to the array: the tensor, the list,
-    # the local name and the argument. A storage means that somebody may have a view.
-    w.line(f"g, {name} = {slot}")
-    w.line(f"if g is None or {p}._grad is not g or g._array is not {name} or g._storage is not None or {count}(g) > 4 or "
+    # Who refers to the tensor: the leaf, g and getrefcount's argument; to the array: the tensor, the list, the local name
+    # and the argument. A storage means that somebody may have a view.
+    w.line(f"g = {p}._grad")
+    w.line(f"{name} = {slot}[0]")
+    w.line(f"if g is None or g._array is not {name} or g._storage is not None or {count}(g) > 3 or "
            f"{count}({name}) > 4 or g.__class__ is not {w.name(Tensor)}:")
-    w.line(f"    {name} = {w.name(_maker(value))}()")
-    w.line(f"    g = {p}._grad = wrap({name})")
-    w.line(f"    {slot}[:] = (g, {name})")
+    w.line(f"    {name} = {slot}[0] = {w.name(_maker(value))}()")
+    w.line(f"    {p}._grad = wrap({name})")
+    w.line("g = None")
 
 
 def _result(w: Writer, entry: Entry, template: Any) -> str:
