@@ -77,7 +77,7 @@ def _machine(level: int) -> Any:
 # ---- compiling -------------------------------------------------------------------------------------
 
 
-def compile_module(module: Any, level: int = 1) -> bytes:
+def compile_module(module: Any, level: int = 1, machine: Any = None) -> bytes:
     """The object file of an llvmlite module or IR text.
 
     `level` 1 inlines what asks for it and cleans up: enough for code that is written as it should run. 2 adds LLVM's
@@ -86,7 +86,7 @@ def compile_module(module: Any, level: int = 1) -> bytes:
     """
     text = str(module)
     with _lock:
-        return bytes(_generate(text, level, "emit_object"))
+        return bytes(_generate(text, level, "emit_object", machine))
 
 
 def assembly(module: Any, level: int = 1) -> str:
@@ -96,9 +96,9 @@ def assembly(module: Any, level: int = 1) -> str:
         return str(_generate(text, level, "emit_assembly"))
 
 
-def _generate(text: str, level: int, emit: str) -> Any:
+def _generate(text: str, level: int, emit: str, machine: Any = None) -> Any:
     """A function of its own, so that LLVM's objects die inside the lock: llvmlite takes a lock to free them."""
-    machine = _machine(2 if level else 0)
+    machine = machine or _machine(2 if level else 0)
     parsed = llvm.parse_assembly(text, llvm.create_context())
     parsed.verify()
     _optimise(parsed, machine, level)
