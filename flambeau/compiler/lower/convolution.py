@@ -17,8 +17,7 @@ from flambeau.backends.onednn.convolution import Geometry
 from flambeau.backends.onednn.memory import described, free_choice, loaded, strided
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
-from flambeau.compiler.lower import few_channels
-from flambeau.compiler.lower import weight_blocks
+from flambeau.compiler.lower import few_channels, weight_blocks, winograd
 from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, takes
 from flambeau.compiler.lower.weight_product import fits, weight_as_product
 from flambeau.compiler.steps import Lowering, Step, lowering
@@ -116,6 +115,9 @@ def convolution(node: Node, low: Lowering) -> list[Step] | None:
     if geometry is None:
         return None
     others = [plan.dense(other) for other in others]
+    if winograd.fits(node, geometry, w, target.ref, low):
+        winograd.convolution(plan, geometry, source.ref, w, bias, others, node.attrs.get("post", ()), target.ref)
+        return plan.steps
     chain = PostOps.of(node.attrs.get("post", ()), [
         strided(other.shape) if other.shape == (1,) else image(other) for other in others])
 

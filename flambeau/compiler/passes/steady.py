@@ -34,18 +34,18 @@ def split_steady(graph: Graph, steps: Sequence[Step]) -> Split:
     steady = Steady(graph)
     outside = {ref.value for ref in (*graph.outputs, *graph.writes.values())}
     makers = {value for step in steps for value in writes_of(step)}
-    known: dict[Value, bool] = {}
-    first: list[Step] = []
-    rest: list[Step] = []
-    for step in steps:
-        same = isinstance(step, (KernelStep, LibraryStep)) and not outside.intersection(writes_of(step)) and all(
-            known.get(value, False) if value in makers else steady(value) for value in reads_of(step))
-        for value in writes_of(step):
-            known[value] = same and known.get(value, True)
-        (first if same else rest).append(step)
+    moving = set(outside)  # values that some step writes anew in each call
+    before = -1
+    while len(moving) != before:  # a value of several writers is steady only if all of them are
+        before = len(moving)
+        for step in steps:
+            same = isinstance(step, (KernelStep, LibraryStep)) and moving.isdisjoint(writes_of(step)) and all(
+                value not in moving if value in makers else steady(value) for value in reads_of(step))
+            if not same:
+                moving.update(writes_of(step))
+    first = [step for step in steps if moving.isdisjoint(writes_of(step))]
+    rest = [step for step in steps if not moving.isdisjoint(writes_of(step))]
     made = {value for step in first for value in writes_of(step)}
-    if any(value in made for step in rest for value in writes_of(step)):  # written again in each call: not worth it
-        return Split([], list(steps), set(), set())
     kept = made & {value for step in rest for value in reads_of(step)}
     read = {value for step in first for value in reads_of(step)}
     return Split(first, rest, kept, {value for value in read if value not in makers and value not in graph.constants})
