@@ -19,15 +19,19 @@ from flambeau.ops.joining import cat
 from flambeau.ops.masking import _masked_fill
 from flambeau.ops.pointwise import add, div, exp, log, mul, neg, sub, where, zero_of
 from flambeau.ops.rearranging import _flip
-from flambeau.ops.reductions import _sum
+from flambeau.ops.reductions import LONG, _sum
 from flambeau.ops.scattering import _scatter_add
 from flambeau.ops.shape import _slice
 
+_WIDER = {np.dtype(np.float32): np.dtype(np.float64), np.dtype(np.complex64): np.dtype(np.complex128)}
+
 
 def accumulated(run: Any, x: np.ndarray, dim: int) -> np.ndarray:
-    """A ufunc's running result; half-width floats run in float32."""
+    """A ufunc's running result. Half-width floats run in float32, and where errors would add up, float32 in float64."""
     wide = x.astype(np.float32) if x.dtype.itemsize == HALF_WIDTH and x.dtype.kind in "fV" else x
-    return run.accumulate(at_least_1d(wide), axis=dim).reshape(x.shape).astype(x.dtype, copy=False)
+    long = x.ndim > 0 and x.shape[dim] >= LONG
+    out = run.accumulate(at_least_1d(wide), axis=dim, dtype=_WIDER.get(x.dtype) if long else None)
+    return out.reshape(x.shape).astype(x.dtype, copy=False)
 
 
 def _prepared(input: Tensor, dim: Any, dtype: Any) -> tuple[Tensor, int]:

@@ -19,12 +19,14 @@ from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import assign, bump
-from flambeau.core.tensor import Tensor, plain
+from flambeau.core.modes import modes
+from flambeau.core.tensor import Tensor, plain, wrap
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.padding import pad
 from flambeau.ops.pointwise import add, mul
 from flambeau.ops.pooling import avg_pool2d, avg_pool3d
+from flambeau.ops.reductions import total
 from flambeau.ops.sliding import Sizes, hide, shape_text
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
@@ -38,11 +40,17 @@ def widened(array: Any) -> Any:
     return array.astype(np.float32) if array is not None and array.dtype.itemsize < 4 else array
 
 
+def mean_over(array: np.ndarray, axes: Sizes) -> Any:
+    """The mean over some axes, kept as size 1."""
+    count = math.prod(array.shape[axis] for axis in axes)
+    return total(array, axes, True) / array.dtype.type(count)
+
+
 def sum_to(array: np.ndarray, shape: Sizes, dtype: Any) -> np.ndarray:
     """The sum over what broadcasting added to `shape`."""
     lead = array.ndim - len(shape)
     axes = (*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1))
-    return array.sum(axes, keepdims=True).reshape(shape).astype(dtype, copy=False)
+    return np.asarray(total(array, axes, False)).reshape(shape).astype(dtype, copy=False)
 
 
 def normalize_over(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -> Any:
@@ -51,9 +59,9 @@ def normalize_over(x: Any, weight: Any, bias: Any, *, axes: Sizes, eps: float) -
     Weight and bias broadcast against x. The variance is the biased one. Statistics of float16 and bfloat16 are float32.
     """
     wide = widened(x)
-    mean = wide.mean(axes, keepdims=True)
+    mean = mean_over(wide, axes)
     out = wide - mean
-    var = np.square(out).mean(axes, keepdims=True)
+    var = mean_over(np.square(out), axes)
     scale = 1 / np.sqrt(var + var.dtype.type(eps))
     if weight is not None and weight.shape == scale.shape:
         out *= scale * widened(weight)
@@ -75,8 +83,8 @@ def normalize_backward(
     unit *= scale  # x hat
     wide = widened(upstream)
     scaled = wide if weight is None else wide * widened(weight)
-    dx = scaled - scaled.mean(axes, keepdims=True)
-    dx -= unit * (scaled * unit).mean(axes, keepdims=True)
+    dx = scaled - mean_over(scaled, axes)
+    dx -= unit * mean_over(scaled * unit, axes)
     dx *= scale
     dx = dx.astype(x.dtype, copy=False)
     if affine is None:
@@ -312,8 +320,7 @@ def onednn_instance_norm_backward(
 
 @accelerated(channel_affine, when=lambda x, scale, shift: x.ndim > 1 and usable(x, scale, shift))
 def onednn_channel_affine(x: Any, scale: Any, shift: Any) -> Any:
-    zero, one = np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
-    return onednn(".normalization").batch_norm_eval(x, scale.reshape(-1), shift.reshape(-1), zero, one, 0.0)
+    return onednn(".affine").channel_affine(x, scale.reshape(-1), shift.reshape(-1))
 
 
 # ---- batch and instance ------------------------------------------------------------------------
@@ -354,15 +361,36 @@ def move_statistics(
         bump(running)
 
 
+def plain_float32(tensors: list[Tensor]) -> bool:
+    """Whether nobody listens to operations on these tensors, no gradient is wanted, and all hold float32."""
+    if dispatch.interceptor is not None or modes.autocast is not None:
+        return False
+    for t in tensors:
+        array = t._array
+        if type(array) is not np.ndarray or array.dtype != np.float32 or (t._requires_grad and modes.grad):
+            return False
+    return True
+
+
 def fixed_norm(input: Tensor, running_mean: Tensor, running_var: Tensor, weight: Any, bias: Any, eps: float) -> Tensor:
     """Normalisation with given statistics, as one scale and shift per channel."""
+    given = [t for t in (input, running_mean, running_var, weight, bias) if t is not None]
+    ndim = input._array.ndim
+    if plain_float32(given):  # the same on the arrays themselves
+        scale = 1 / np.sqrt(running_var._array + np.float32(eps))
+        if weight is not None:
+            scale *= weight._array
+        shift = -running_mean._array * scale
+        if bias is not None:
+            shift += bias._array
+        scale, shift = (wrap(along_channels(array, ndim)) for array in (scale, shift))
+        return hide(channel_affine(input, scale, shift), input)
     scale = (running_var.detach() + eps).rsqrt()
     if weight is not None:
         scale = scale * weight
     shift = -running_mean.detach() * scale
     if bias is not None:
         shift = shift + bias
-    ndim = input._array.ndim
     return hide(channel_affine(input, along_channels(scale, ndim), along_channels(shift, ndim)), input)
 
 

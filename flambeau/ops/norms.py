@@ -16,7 +16,7 @@ from flambeau.ops.decompositions import svdvals
 from flambeau.ops.extremes import _amax, _amin
 from flambeau.ops.pointwise import abs as abs_
 from flambeau.ops.pointwise import div, exp, mul, pow, sgn, sub, where, zero_of
-from flambeau.ops.reductions import _cast_first, _sum, axes, restore, wrap_dims
+from flambeau.ops.reductions import _cast_first, _sum, axes, restore, total, wrap_dims
 from flambeau.ops.shape import permute
 
 INF = float("inf")
@@ -30,8 +30,8 @@ def _logsumexp(x: Any, *, dims: Any, keepdim: bool) -> Any:
         return np.log(np.add.reduce(np.exp(wide), axis=ax, keepdims=keepdim)).astype(x.dtype)
     top = np.maximum.reduce(wide.real, axis=ax, keepdims=True)
     top = np.where(np.isinf(top), 0, top).astype(top.dtype)
-    total = np.log(np.add.reduce(np.exp(wide - top), axis=ax, keepdims=True)) + top
-    return (total if keepdim else np.squeeze(total, ax)).astype(x.dtype, copy=False)
+    out = np.log(total(np.exp(wide - top), ax, True)) + top
+    return (out if keepdim else np.squeeze(out, ax)).astype(x.dtype, copy=False)
 
 
 @_logsumexp.vjp
