@@ -23,7 +23,7 @@ from typing import Any
 from flambeau.core.tensor import Tensor
 from flambeau.export.header import TYPES, header
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "c_compiler", "export"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def export(model: Any, example_inputs: Any, folder: str | os.PathLike, name: str
     """Write a model's inference as native code into a folder.
 
     `model` is a module (in eval mode) or a function of tensors, run once on `example_inputs` (a tensor, or a sequence
-    of them), whose shapes and dtypes the code is for. Writes `name.o` and `name.h`; with weights="beside" `name.weights`,
-    which `name_load(path)` reads; with `shared` also a library, linked by the C compiler. `cpu` names the processor:
-    "native", "generic", or a level such as "x86-64-v3". Results equal those of eager up to rounding.
+    of them), whose shapes and dtypes the code is for. Writes `name.o` and `name.h`; with weights="beside" also
+    `name.weights`, which `name_load(path)` reads; with `shared` also a library, linked by the C compiler. `cpu` names
+    the processor: "native", "generic", or a level such as "x86-64-v3". Results equal those of eager up to rounding.
 
     Raises: RuntimeError for models that draw random numbers, write to their state, depend on values in Python, or use
     an operation without native code (the message names it and the line); ValueError for other arguments; ImportError

@@ -100,8 +100,8 @@ def signature(tape: Tape) -> str:
 
 def trace(func: Any, example_inputs: Any = None, optimize: Any = None, check_trace: bool = True,
           check_inputs: Any = None, check_tolerance: float = 1e-5, strict: bool = True,
-          _force_outplace: bool = False, _module_class: Any = None, _compilation_unit: Any = None, example_kwarg_inputs: dict[str, Any] | None = None,
-          _store_inputs: bool = True) -> Any:
+          _force_outplace: bool = False, _module_class: Any = None, _compilation_unit: Any = None,
+          example_kwarg_inputs: dict[str, Any] | None = None, _store_inputs: bool = True) -> Any:
     """A ScriptModule or ScriptFunction that performs the operations of one run on the example inputs.
 
     What Python does between the operations is not in it: branches are as the example took them, numbers that Python
