@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core import random, recording
+from flambeau.core import dispatch, random, recording
 from flambeau.core.dispatch import primitive
-from flambeau.core.inplace import inplace_of, scalar_name
+from flambeau.core.inplace import bump, inplace_of, scalar_name
+from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, wrap, wrap_dim
 from flambeau.ops.activation_slopes import elu_slope, gelu_slope, silu_slope, softplus_slope
-from flambeau.ops.native import accelerated, large, onednn
+from flambeau.ops.native import FEW, accelerated, large, onednn
 from flambeau.ops.pointwise import abs, constant_grad, div, masked, mul, sigmoid, tanh, where
 from flambeau.ops.shape import narrow, reshape
+
+ZERO, INFINITY = np.float32(0), np.float32(math.inf)
 
 # ---- on arrays -----------------------------------------------------------------------------------
 
@@ -104,6 +107,8 @@ def _piecewise_scalar(
 def _relu(x: Any) -> Any:
     if x.dtype.kind == "b":
         raise RuntimeError("Boolean inputs not supported for relu")
+    if x.dtype == np.float32 and x.size >= FEW:
+        return np.clip(x, ZERO, INFINITY)  # 3 times as fast as `maximum` with one number; nan stays nan in both
     return np.maximum(x, 0)
 
 
@@ -128,7 +133,23 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     return relu_(input) if inplace else _relu(input)
 
 
-relu_ = inplace_of(_relu, "relu_")
+_relu_with_history = inplace_of(_relu, "relu_")
+
+
+def relu_(input: Tensor) -> Tensor:
+    """In-place form of `relu`: writes the result over the tensor and returns it."""
+    if not isinstance(input, Tensor):
+        return _relu_with_history(input)
+    array = input._array
+    if (dispatch.interceptor is not None or recording.recorder is not None or (input._requires_grad and modes.grad)
+            or type(array) is not np.ndarray or array.dtype != np.float32 or 0 in array.strides):
+        return _relu_with_history(input)
+    np.clip(array, ZERO, INFINITY, out=array)
+    bump(input)
+    return input
+
+
+relu_.functional = _relu  # type: ignore[attr-defined]
 
 
 @primitive("threshold", elementwise=True)

@@ -8,14 +8,17 @@ A convolution is linear in the image and in the weight, so three primitives are 
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
 
+from flambeau.core import dispatch
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor
+from flambeau.core.storage import EXPOSED
+from flambeau.core.tensor import Tensor, storage_of
 from flambeau.ops.native import accelerated, onednn
 from flambeau.ops.pointwise import conj
 from flambeau.ops.sliding import (
@@ -120,10 +123,32 @@ def chunks(samples: int, bytes_per_sample: int) -> list[slice]:
 # ---- oneDNN ------------------------------------------------------------------------------------
 
 
+class _Given(threading.local):
+    """The weight of the convolution that is being called, and whose memory it is: kernels only see arrays."""
+
+    array: np.ndarray | None = None
+    key: tuple[Any, int] | None = None
+
+
+_given = _Given()
+
+
+def memory_key(weight: Tensor) -> tuple[Any, int] | None:
+    """Storage and version of a weight; None where its values could change without the version telling."""
+    array = weight._array
+    if type(array) is not np.ndarray or not array.flags.c_contiguous:
+        return None
+    storage = storage_of(weight)
+    if storage.flags & EXPOSED or not storage.owner.flags.owndata:  # others hold the memory
+        return None
+    return storage, storage.version
+
+
 @accelerated(convolution)
 def onednn_convolution(x: Any, w: Any, bias: Any, *, stride: Sizes, padding: Pairs, dilation: Sizes,
                        groups: int) -> Any:
-    return onednn(".convolution").conv_forward(x, w, bias, stride, padding, dilation, groups)
+    key = _given.key if _given.array is w else None
+    return onednn(".convolution").conv_forward(x, w, bias, stride, padding, dilation, groups, key)
 
 
 @accelerated(transposed_convolution)
@@ -297,8 +322,13 @@ def conv(op: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, pa
             f"{shape_text(w)})"
         )
     batched = input if x.ndim == rank + 2 else input.unsqueeze(0)
-    out = hide(convolution(
-        batched, weight, bias, stride=stride, padding=pairs, dilation=dilation, groups=groups), batched)
+    if dispatch.interceptor is None:
+        _given.array, _given.key = w, memory_key(weight)
+    try:
+        out = hide(convolution(
+            batched, weight, bias, stride=stride, padding=pairs, dilation=dilation, groups=groups), batched)
+    finally:
+        _given.array = _given.key = None
     return out if x.ndim == rank + 2 else out.squeeze(0)
 
 

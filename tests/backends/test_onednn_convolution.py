@@ -100,10 +100,14 @@ def test_a_reordered_weight_is_kept_per_version(rng):
 
     owner, arguments = Owner(), ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     x, w = noise(rng, 1, 16, 8, 8), noise(rng, 16, 16, 3, 3)
-    first = onednn.conv_forward(x, w, None, *arguments, key=(owner, 0))
-    w *= 2
+    first, again = (onednn.conv_forward(x, w, None, *arguments, key=(owner, 0)) for _ in range(2))
+    np.testing.assert_array_equal(again, first)
+    w *= 2  # what nobody is told of is not seen: the second use has kept a copy
     np.testing.assert_array_equal(onednn.conv_forward(x, w, None, *arguments, key=(owner, 0)), first)
     close(onednn.conv_forward(x, w, None, *arguments, key=(owner, 1)), 2 * first)
+    assert all(copy.buffer is None for copy in _copies[owner].values())  # a version seen once is not kept
+    for scale in (2, 3):  # the same memory as another array
+        close(onednn.conv_forward(x, w * (scale / 2), None, *arguments, key=(owner, 1)), scale * first)
     kept = len(_copies)
     del owner
     assert len(_copies) == kept - 1

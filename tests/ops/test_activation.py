@@ -131,3 +131,18 @@ def test_masked_stops_nan(size, dtype):
     keep = np.arange(size) % 2 == 0
     found = masked(values, keep)
     assert found.dtype == dtype and (found == np.where(keep, 3, 0)).all()
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_relu_in_place_without_history(size):
+    values = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    values[:4] = np.nan, np.inf, -np.inf, 0
+    expected = np.where(values <= 0, 0, values)
+    np.testing.assert_array_equal(torch.relu(torch.tensor(values)).numpy(), expected)
+    x = torch.tensor(values)
+    view, version = x[::2], x._version
+    assert F.relu(view, inplace=True) is view and x._version == version + 1
+    np.testing.assert_array_equal(x.numpy()[::2], expected[::2])
+    np.testing.assert_array_equal(x.numpy()[1::2], values[1::2])
+    with pytest.raises(RuntimeError, match="single memory location"):
+        torch.relu_(torch.zeros(1).expand(size))

@@ -176,3 +176,59 @@ def test_errors(call, message):
 def test_what_is_no_tensor():
     with pytest.raises(TypeError, match=r"conv2d\(\): argument 'weight' must be Tensor, not list"):
         F.conv2d(torch.ones(1, 3, 8, 8), [1.0])
+
+
+CHANGES = {
+    "copy_": lambda w: w.copy_(w + 1),
+    "in place": lambda w: w.add_(1),
+    "data": lambda w: w.data.add_(1),
+    "numpy": lambda w: np.add(w.detach().numpy(), 1, out=w.detach().numpy()),
+    "a view": lambda w: w[2:].add_(1),
+    "storage": lambda w: w.untyped_storage().copy_((w + 1).untyped_storage()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_kept_weight_follows_what_is_written(change, engine):
+    layer, x = torch.nn.Conv2d(16, 24, 3), torch.randn(1, 16, 9, 9)
+    with torch.no_grad():
+        before = [layer(x) for _ in range(3)][-1]  # the reordered weight is kept from the second use on
+        change(layer.weight)
+        after = [layer(x) for _ in range(3)]
+        expected = F.conv2d(x, layer.weight.clone(), layer.bias)
+    assert not torch.equal(after[0], before)
+    for y in after:
+        assert torch.equal(y, expected)
+
+
+def test_weights_in_memory_of_others_are_not_kept(engine):
+    array = np.random.default_rng(0).standard_normal((8, 16, 3, 3), np.float32)
+    x = torch.randn(1, 16, 9, 9)
+    for weight in (torch.from_numpy(array), torch.nn.Parameter(torch.from_numpy(array)), torch.from_dlpack(array),
+                   torch.frombuffer(memoryview(array).cast("B"), dtype=torch.float32).view(8, 16, 3, 3)):
+        with torch.no_grad():
+            before = [F.conv2d(x, weight) for _ in range(3)][-1]
+            array *= 2
+            torch.testing.assert_close(F.conv2d(x, weight), 2 * before)
+
+
+def test_an_exchanged_weight_is_seen(engine):
+    layer, x = torch.nn.Conv2d(16, 24, 3, bias=False), torch.randn(1, 16, 9, 9)
+    with torch.no_grad():
+        before = [layer(x) for _ in range(3)][-1]
+        layer.weight.data = 2 * layer.weight
+        torch.testing.assert_close(layer(x), 2 * before)
+        layer.weight = torch.nn.Parameter(layer.weight / 4)
+        torch.testing.assert_close(layer(x), before / 2)
+
+
+def test_training_between_evaluations(engine):
+    layer, x = torch.nn.Conv2d(16, 24, 3), torch.randn(1, 16, 9, 9)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(3):
+        with torch.no_grad():
+            kept = [layer(x) for _ in range(3)][-1]
+            assert torch.equal(kept, F.conv2d(x, layer.weight.clone(), layer.bias))
+        optimizer.zero_grad()
+        layer(x).square().mean().backward()
+        optimizer.step()

@@ -128,3 +128,24 @@ def test_empty_batches():
 def test_errors(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("shape", [(4, 6), (3, 6, 5), (2, 6, 5, 4), (1, 64, 9, 8)])
+def test_evaluation_is_the_same_with_and_without_history(shape, affine, engine):
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.standard_normal(shape).astype(np.float32))
+    mean, weight, bias = (torch.tensor(rng.standard_normal(shape[1]).astype(np.float32)) for _ in range(3))
+    var = torch.tensor(rng.random(shape[1]).astype(np.float32))
+    parameters = [t.requires_grad_() for t in (weight, bias)] if affine else [None, None]
+    recorded = F.batch_norm(x, mean, var, *parameters)
+    with torch.no_grad():
+        bare = F.batch_norm(x, mean, var, *parameters)
+    assert recorded.requires_grad == affine and not bare.requires_grad
+    assert torch.equal(recorded, bare)
+    along = (1, -1, *(1,) * (len(shape) - 2))
+    x, mean, var = x.double().numpy(), mean.numpy().reshape(along), var.numpy().reshape(along)
+    expected = (x - mean) / np.sqrt(var + 1e-5)
+    if affine:
+        expected = expected * weight.detach().numpy().reshape(along) + bias.detach().numpy().reshape(along)
+    np.testing.assert_allclose(bare.numpy(), expected, rtol=1e-5, atol=1e-4)

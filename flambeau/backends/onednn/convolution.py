@@ -77,7 +77,7 @@ def conv_forward(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, stride: 
     """Convolution of (N, C, *size) with (O, C/groups, *kernel) and bias (O,): (N, O, *positions), channels-last.
 
     `padding` is an int or a (before, after) pair per axis. `key` is (owner, version) of the weight's memory: what is
-    reordered for one version is kept and reused as long as the owner lives.
+    reordered for one version of the array is kept and reused as long as the owner lives.
     """
     x, last = ordered(x)
     plan = _forward(x.shape, last, w.shape, bias is not None, stride, pairs(padding), dilation, groups)
