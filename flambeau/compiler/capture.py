@@ -116,6 +116,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> bool:
     return a_low < b_high and b_low < a_high
 
 
+def span(array: np.ndarray) -> int:
+    """The number of elements from the first to the last in memory, gaps included."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return (high - low) // array.itemsize
+
+
 def is_dense(array: np.ndarray) -> bool:
     """Whether the elements fill a stretch of memory without gaps or repetition."""
     expected = 1
@@ -277,7 +283,10 @@ class Recorder:
         found = self._find(array)
         if found is not None:
             return found
-        value = self.graph.value(array.shape, element_strides(array), array.dtype)
+        if is_dense(array):
+            value = self.graph.value(array.shape, element_strides(array), array.dtype)
+        else:  # all of the stretch, gaps included; the array is a window on it
+            value = self.graph.value((span(array),), (1,), array.dtype)
         value.source = source
         self.graph.inputs.append(value)
         block = self._register(array, value)

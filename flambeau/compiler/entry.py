@@ -325,14 +325,14 @@ class Entry:
     def arrays(self, tensors: list[Tensor]) -> list[np.ndarray]:
         """The memory of all inputs of the graph, for a call with these tensor arguments."""
         found: list[np.ndarray] = []
-        for source in self.sources:
-            kind, what = source.kind, source.what
+        for value in self.graph.inputs:
+            kind, what = value.source.kind, value.source.what
             if kind == "argument":
-                found.append(tensors[what]._array)
+                found.append(_laid_flat(tensors[what]._array, value))
             elif kind == "tensor":
                 found.append(what._array)
             elif kind == "grad":
-                found.append(what._grad._array)
+                found.append(_laid_flat(what._grad._array, value))
             else:
                 group, name, index = what
                 found.append(np.array(group[name] if index is None else group[name][index], np.float64))
@@ -419,8 +419,15 @@ def refill(tree: Any, fill: Any) -> Any:
     return tree
 
 
+def _laid_flat(array: np.ndarray, value: Value) -> np.ndarray:
+    """Memory with gaps as the vector that its value is."""
+    if array.shape == value.shape:
+        return array
+    return np.lib.stride_tricks.as_strided(array, value.shape, (array.itemsize,))
+
+
 def _window(array: np.ndarray, ref: Ref) -> np.ndarray:
-    flat = np.lib.stride_tricks.as_strided(array, (array.size,), (array.itemsize,))
+    flat = np.lib.stride_tricks.as_strided(array, (ref.offset + 1,), (array.itemsize,))
     return np.lib.stride_tricks.as_strided(flat[ref.offset :], ref.shape, tuple(s * array.itemsize for s in ref.strides))
 
 

@@ -135,6 +135,7 @@ class intercept:
     def __init__(self, handler: Any):
         self.handler = handler
         self.previous: Any = None
+        self.active = False
 
     def __call__(self, op: Op, inputs: Any, attrs: Any) -> Any:
         global interceptor
@@ -142,15 +143,19 @@ class intercept:
         try:
             return self.handler(op, inputs, attrs)
         finally:
+            while outer is not None and not outer.active:  # another thread has stopped listening meanwhile
+                outer = outer.previous
             interceptor = outer
 
     def __enter__(self) -> intercept:
         global interceptor
+        self.active = True
         self.previous, interceptor = interceptor, self
         return self
 
     def __exit__(self, *error: Any) -> None:
         global interceptor
+        self.active = False
         interceptor = self.previous
 
 
