@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +130,8 @@ class Compiled:
             try:
                 if self.keep_text:
                     made.text = str(made.graph)
-                build(made)
+                with _BUILDING:
+                    build(made)
             except Exception as error:  # whatever the compiler cannot do yet, the call has been answered
                 recorder.failed = Unrecordable(f"the compiler cannot take it ({type(error).__name__}: {error})")
         if recorder.failed is not None or made is None:
@@ -169,5 +171,6 @@ class Compiled:
         )
 
 
+_BUILDING = threading.Lock()  # LLVM makes one module at a time
 _TENSORS = (Tensor,)
 DISABLED = os.environ.get("FLAMBEAU_COMPILE", "1") == "0"

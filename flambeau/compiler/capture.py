@@ -64,7 +64,7 @@ class Source:
 
 
 class Block:
-    """A stretch of memory with the layout of the array it was met by, and the value it holds now."""
+    """A stretch of memory and the value it holds now, which has the layout of the first one."""
 
     __slots__ = ("low", "high", "start", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor")
 
@@ -73,8 +73,8 @@ class Block:
         self.start = address(array)
         self.itemsize = array.itemsize
         self.dtype = array.dtype
-        self.shape = array.shape
-        self.strides = element_strides(array)
+        self.shape = value.shape
+        self.strides = value.strides
         self.value = value
         self.entry: Value | None = None
         self.tensor: Any = None

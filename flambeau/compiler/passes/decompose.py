@@ -391,6 +391,19 @@ def _index_select(b: Builder, node: Node) -> bool | None:
     return None
 
 
+@rule("masked_fill")
+def _masked_fill(b: Builder, node: Node) -> bool | None:
+    x, mask, value = node.inputs
+    out = single(node)
+    if not fits(x) or not isinstance(mask, Ref) or mask.dtype.kind != "b" or x.shape != out.shape or (
+            isinstance(value, Ref) and value.shape):
+        return False
+    if np.broadcast_shapes(mask.shape, x.shape) != x.shape:
+        return False
+    b.node("where", [mask, value, x], {}, out)
+    return None
+
+
 @rule("scale_gradient")
 def _as_it_is(b: Builder, node: Node) -> bool | None:
     b.node("@copy", [node.inputs[0]], {}, single(node))
