@@ -1,6 +1,6 @@
 """Batch normalisation in generated code (`backends/llvm/channels.py`) for eager float32 arrays.
 
-Two passes over memory in either direction: one for the sums, one for the elements.
+Two passes over memory in either direction: one for the sums, one for the elements. Other normalisations take the sums.
 """
 
 from __future__ import annotations
@@ -126,3 +126,11 @@ def batch_norm_backward(
         factor = spread if scale is None else spread * scale
         out = image.elements(grad, mean, factor, total / image.count, product * spread / image.count)
         return out, product.astype(np.float32), total.astype(np.float32)
+
+
+def row_sums(grad: np.ndarray, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(2, …) in float64: the sums of grad and of grad * (x - shift) over the last axis, for shifts of shape (…)."""
+    rows, size = shift.size, x.shape[-1]
+    image = _Image(x.reshape(1, rows, size))
+    sums = image.sums(np.ascontiguousarray(shift.reshape(-1)), np.ascontiguousarray(grad.reshape(1, rows, size)))
+    return sums.reshape(2, *shift.shape)

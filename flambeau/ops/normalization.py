@@ -202,7 +202,7 @@ _patience = 1 << 25  # elements after which making or loading the code has paid 
 
 
 def generated(x: np.ndarray) -> Any:
-    """Batch normalisation in generated code (`compiler/channels.py`), None where oneDNN shall do it."""
+    """Batch normalisation and sums in generated code (`compiler/channels.py`), None where others shall do it."""
     global _patience
     if x.size < LARGE:
         return None
@@ -291,10 +291,14 @@ def onednn_rows_backward(
     end = next(i for i in range(x.ndim, 0, -1) if affine[i - 1] != 1 or i == 1)
     rows = (*x.shape[:end], math.prod(x.shape[end:]))
     plain_x, plain_up = x.reshape(rows), upstream.reshape(rows)
-    products, sums = np.einsum("...s,...s->...", plain_up, plain_x), plain_up.sum(-1)
     mean, scale = (s.reshape(s.shape[:end]) for s in (mean, 1 / np.sqrt(var + np.float32(eps))))
+    native = generated(x)
+    if native is not None:
+        sums, products = native.row_sums(plain_up, plain_x, np.broadcast_to(mean, rows[:-1]))
+    else:
+        sums, products = plain_up.sum(-1), np.einsum("...s,...s->...", plain_up, plain_x - mean[..., None])
     shape = affine[:end]
-    dweight = sum_to(scale * (products - mean * sums), shape, np.float32)
+    dweight = sum_to(scale * products, shape, np.float32)
     return dx, dweight.reshape(affine), sum_to(sums, shape, np.float32).reshape(affine)
 
 

@@ -29,8 +29,9 @@ def route(request, monkeypatch):
     else:
         monkeypatch.setattr(normalization, "generated", lambda x: None)
     if request.param == "NumPy":
-        for op in (normalization.native_batch_norm, normalization.native_batch_norm_backward):
-            monkeypatch.setattr(op.op, "backends", [])
+        for kind in ("batch", "instance", "group"):
+            for name in (f"native_{kind}_norm", f"native_{kind}_norm_backward"):
+                monkeypatch.setattr(getattr(normalization, name).op, "backends", [])
     return request.param
 
 
@@ -62,6 +63,21 @@ def test_batch_norm_is_accurate(shape, last, route):
     assert apart(weight.grad, dw) < 1e-5 * loose
     assert apart(bias.grad, db) < 1.5e-6
     assert out.shape == shape and out.is_contiguous(memory_format=torch.channels_last) >= last
+
+
+@pytest.mark.parametrize("groups", [16, 4])
+def test_gradients_of_instance_and_group_norm_are_accurate(groups, route):
+    """Also far from zero, where sums of grad * x and mean * grad would cancel."""
+    rng = np.random.default_rng(0)
+    x, t = image(rng, (6, 16, 56, 57), False, 10.0)
+    g, grad = image(rng, (6, 16, 56, 57), False, 0.1)
+    weight, bias = torch.ones(16, requires_grad=True), torch.zeros(16, requires_grad=True)
+    norm = F.instance_norm(t, None, None, weight, bias) if groups == 16 else F.group_norm(t, groups, weight, bias)
+    norm.backward(grad)
+    parts = x.reshape(6, groups, -1)
+    unit = (parts - parts.mean(2, keepdims=True)) / np.sqrt(parts.var(2, keepdims=True) + 1e-5)
+    assert apart(weight.grad, (g * unit.reshape(x.shape)).sum((0, 2, 3))) < 1e-5
+    assert apart(bias.grad, g.sum((0, 2, 3))) < 1e-6
 
 
 def test_batch_norm_of_numbers_far_from_zero_or_not_finite(route):
