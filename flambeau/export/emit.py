@@ -78,7 +78,8 @@ class Emitter:
 
     def _calls(self, step: Any) -> list[Call]:
         if isinstance(step, RoutineStep):
-            row = [(self.plan.home(ref.value), ref.offset * ref.dtype.itemsize) for ref in step.operands]
+            row: list[tuple[Value | None, int]] = [
+                (self.plan.home(ref.value), ref.offset * ref.dtype.itemsize) for ref in step.operands]
             return [(step.emit(self.module), row, [])]
         assert isinstance(step, KernelStep)
         kernel, homes = merged(step, self.plan)

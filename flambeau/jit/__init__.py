@@ -7,20 +7,20 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from flambeau.absent import missing_function
-from flambeau.jit import annotations
+from flambeau.jit import annotations, frontend
 from flambeau.jit.files import load, save
 from flambeau.jit.freezing import freeze, optimize_for_inference, run_frozen_optimizations
 from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule, TopLevelTracedModule, TracedModule
 from flambeau.jit.recorder import TracerWarning
+from flambeau.jit.script import script
 from flambeau.jit.state import is_scripting, is_tracing
 from flambeau.jit.tracing import TracingCheckError, trace, trace_module
 
 __all__ = [
     "Final", "RecursiveScriptModule", "ScriptFunction", "ScriptModule", "TopLevelTracedModule", "TracedModule",
-    "TracerWarning", "TracingCheckError", "annotate", "annotations", "export", "freeze", "ignore", "interface",
-    "is_scripting", "is_tracing", "isinstance", "load", "optimize_for_inference", "run_frozen_optimizations", "save",
-    "trace", "trace_module", "unused",
+    "TracerWarning", "TracingCheckError", "annotate", "annotations", "export", "freeze", "frontend", "ignore",
+    "interface", "is_scripting", "is_tracing", "isinstance", "load", "optimize_for_inference",
+    "run_frozen_optimizations", "save", "script", "trace", "trace_module", "unused",
 ]
 
 T = TypeVar("T")
@@ -82,6 +82,3 @@ def isinstance(obj: Any, target_type: Any) -> bool:
 def annotate(the_type: Any, the_value: T) -> T:
     """The value; `the_type` is for compilers."""
     return the_value
-
-
-script = missing_function("torch.jit.script")

@@ -87,16 +87,12 @@ def save_to_buffer(m: Any) -> bytes:
 
 
 def _written_module(module: ScriptModule, tensors: Tensors) -> dict[str, Any]:
-    from flambeau.jit.library import write_library
-
-    parts = []
+    parts: list[list[Any]] = []
     for name, part in module._modules.items():
         if part is None:
             parts.append([name, None])
-        elif isinstance(part, ScriptModule):
-            parts.append([name, _written_module(part, tensors)])
         else:
-            parts.append([name, write_library(part, tensors.add)])
+            parts.append([name, _written_part(part, tensors)])
     return {
         "class": next((k for k, c in _CLASSES.items() if type(module) is c), "RecursiveScriptModule"),
         "original_name": module.original_name,
@@ -108,6 +104,14 @@ def _written_module(module: ScriptModule, tensors: Tensors) -> dict[str, Any]:
         "programs": {name: write_program(p, tensors.add) for name, p in module.__dict__["_programs"].items()},
         "attributes": module.__dict__.get("_constants", {}) and _constants(module.__dict__["_constants"]),
     }
+
+
+def _written_part(part: Any, tensors: Tensors) -> dict[str, Any]:
+    from flambeau.jit.library import write_library
+
+    if isinstance(part, ScriptModule):
+        return _written_module(part, tensors)
+    return write_library(part, tensors.add, lambda inner: _written_part(inner, tensors))
 
 
 def _constants(values: dict[str, Any]) -> dict[str, Any]:
@@ -203,12 +207,19 @@ def _tensors(archive: ZipReader, table: Any, restore: Callable[..., Any]) -> lis
     return found
 
 
-def _module(entry: Any, tensor: Callable[[Any], Tensor], depth: int) -> ScriptModule:
+def _part(entry: Any, tensor: Callable[[Any], Tensor], depth: int) -> Any:
     from flambeau.jit.library import read_library
-    from flambeau.jit.plain import decode
 
     if depth > _DEEPEST:
         raise RuntimeError("the modules of the file are nested too deeply")
+    if "library" in entry:
+        return read_library(entry, tensor, lambda inner: _part(inner, tensor, depth + 1))
+    return _module(entry, tensor, depth)
+
+
+def _module(entry: Any, tensor: Callable[[Any], Tensor], depth: int) -> ScriptModule:
+    from flambeau.jit.plain import decode
+
     made = _CLASSES[entry["class"]]()
     made.__dict__["original_name"] = _text(entry["original_name"])
     made.__dict__["training"] = entry["training"] is True
@@ -222,10 +233,8 @@ def _module(entry: Any, tensor: Callable[[Any], Tensor], depth: int) -> ScriptMo
     for name, part in entry["modules"]:
         if part is None:
             made.add_module(_text(name), None)
-        elif "library" in part:
-            made.add_module(_text(name), read_library(part, tensor))
         else:
-            made.add_module(_text(name), _module(part, tensor, depth + 1))
+            made.add_module(_text(name), _part(part, tensor, depth + 1))
     constants = {_text(name): decode(value) for name, value in (entry.get("attributes") or {}).items()}
     if constants:
         made.__dict__["_constants"] = constants

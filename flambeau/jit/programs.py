@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.core.tensor import Tensor
+from flambeau.jit.library import LibraryProgram
 from flambeau.jit.modules import attribute_of
 from flambeau.jit.plain import KINDS, decode, encode
 from flambeau.jit.tape import DRAWS, Call, Tape, Var, find_op
@@ -38,6 +39,12 @@ def read_program(entry: Any, tensor: Callable[[Any], Tensor], owner: Any) -> Any
         from flambeau.jit.script import Scripted
 
         return Scripted.read(entry, tensor)
+    if entry["kind"] == "library":
+        return LibraryProgram.read(entry, owner)
+    if entry["kind"] == "unused":
+        from flambeau.jit.script import Ignored, IgnoredMethod
+
+        return IgnoredMethod(Ignored(None, str(entry["name"])))
     raise RuntimeError(f"a program of unknown kind {entry['kind']!r:.40}")
 
 

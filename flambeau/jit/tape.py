@@ -167,7 +167,9 @@ def perform(call: Call, values: dict[int, Any], usual: bool = True) -> None:
         elif call.kind == "assign":
             assign(given[0], given[1])
         elif call.kind == "detach":
-            values[call.outputs[0]] = given[0].detach()
+            (number,) = call.outputs
+            assert number is not None
+            values[number] = given[0].detach()
         elif call.kind == "draw":
             DRAWS[call.name](given[0], **call.attrs)
         else:

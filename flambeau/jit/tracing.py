@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from flambeau import nn
-from flambeau.core.random import default_generator
 from flambeau.core.tensor import Tensor
 from flambeau.jit.modules import ScriptFunction, TopLevelTracedModule, TracedModule, attribute_of, tensors_of
 from flambeau.jit.native import Native
@@ -17,6 +16,7 @@ from flambeau.jit.printing import tape_text
 from flambeau.jit.recorder import TracerWarning, record
 from flambeau.jit.state import doing
 from flambeau.jit.tape import Tape, nest
+from flambeau.random import get_rng_state, set_rng_state
 
 VARIANTS = 32  # tapes of one program, for inputs of different shapes
 
@@ -179,12 +179,12 @@ class Untouched:
 
     def __enter__(self) -> None:
         self.values = [b._array.copy() for b in self.buffers]
-        self.stream = default_generator.get_state()
+        self.stream: Any = get_rng_state()
 
     def __exit__(self, *error: Any) -> None:
         for buffer, values in zip(self.buffers, self.values):
             buffer._array[...] = values
-        default_generator.set_state(self.stream)
+        set_rng_state(self.stream)
 
 
 def copied(tree: Any) -> Any:

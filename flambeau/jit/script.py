@@ -1,0 +1,371 @@
+"""`torch.jit.script`: functions and modules as programs that keep their branches and loops.
+
+The source is read once (syntax.py) and run as a tree (machine.py), which can be saved. Where no gradients are wanted and
+nothing depends on values, a call becomes a native program; otherwise operations run one by one, with gradients as in
+eager code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from flambeau import nn
+from flambeau.core.tensor import Tensor
+from flambeau.jit.library import LibraryProgram, adopted, is_library
+from flambeau.jit.machine import MYSELF, Builder, Returned
+from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule
+from flambeau.jit.native import Native
+from flambeau.jit.plain import NotPlain, decode, encode
+from flambeau.jit.state import doing
+from flambeau.jit.syntax import Translator
+
+_EFFECTS = ('["builtin", "print"]', '["torch", "warnings.warn"]')
+
+
+class Function:
+    """One function of a script: `run(owner, args, kwargs)`."""
+
+    _script_value = True
+
+    def __init__(self, entry: dict[str, Any], functions: list[Any]):
+        self.entry = entry
+        self.name = entry["name"]
+        self.parameters = [(name, kind, default) for name, kind, default in entry["parameters"]]
+        if not all(type(name) is str and kind in ("plain", "star", "named") for name, kind, _ in self.parameters):
+            raise RuntimeError(f"the parameters of {self.name!r:.60} are not valid")
+        for _, _, default in self.parameters:
+            if default is not None:
+                decode(default[0])
+        self.body = Builder(functions).block(entry["body"])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(None, args, kwargs)
+
+    def run(self, owner: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run the body on these arguments."""
+        frame = self.bound(args, kwargs)
+        frame[MYSELF] = owner
+        try:
+            signal = self.body(frame)
+        except Exception as error:
+            line = getattr(error, "_script_line", None)
+            if line is not None and hasattr(error, "add_note"):
+                error.add_note(f'in the script {self.name}, "{self.entry.get("file")}", line {line}')
+                del error._script_line  # type: ignore[attr-defined]
+            raise
+        return signal.value if type(signal) is Returned else None
+
+    def bound(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name. TypeError as Python raises for calls that do not fit."""
+        frame: dict[str, Any] = {}
+        rest, given = list(args), dict(kwargs)
+        for name, kind, default in self.parameters:
+            if kind == "star":
+                frame[name], rest = tuple(rest), []
+            elif kind == "plain" and rest:
+                frame[name] = rest.pop(0)
+            elif name in given:
+                frame[name] = given.pop(name)
+            elif default is not None:
+                frame[name] = decode(default[0])
+            else:
+                raise TypeError(f"{self.name}() is missing value for argument '{name}'")
+        if rest:
+            most = len(args) - len(rest)
+            raise TypeError(f"{self.name}() expected at most {most} argument(s) but received {len(args)}")
+        if given:
+            raise TypeError(f"{self.name}() got an unexpected keyword argument '{next(iter(given))}'")
+        return frame
+
+
+class Ignored:
+    """A function marked with `@torch.jit.ignore` (it stays in Python) or `unused` (calling it raises)."""
+
+    _script_value = True
+
+    def __init__(self, function: Callable[..., Any] | None, name: str):
+        self.function = function
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.function is None:
+            raise RuntimeError(f"{self.name} is marked as unused and cannot be called in a script")
+        return self.function(*args, **kwargs)
+
+
+class Nested:
+    """A function that was scripted or traced before, called from a script."""
+
+    _script_value = True
+
+    def __init__(self, program: Any):
+        self.program = program
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program(None, args, kwargs)
+
+
+class Scripted:
+    """The program of a scripted function or method: `functions[0]`, and what it calls."""
+
+    def __init__(self) -> None:
+        self.functions: list[Any] = []
+        self.native = Native()
+        self.steady = True  # whether calls leave nothing behind but their results
+
+    def settled(self) -> Scripted:
+        """Called when all functions are there."""
+        for function in self.functions:
+            if isinstance(function, Function):
+                text = json.dumps(function.entry["body"])
+                if any(effect in text for effect in _EFFECTS) or _sets_attributes(function.entry["body"]):
+                    self.steady = False
+            elif isinstance(function, Ignored):
+                self.steady = False
+        return self
+
+    def __call__(self, owner: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        main: Function = self.functions[0]
+        with doing("scripting"):
+            if not self.steady or any(isinstance(a, (list, dict)) for a in (*args, *kwargs.values())):
+                return main.run(owner, args, kwargs)
+            state, key = ([], ()) if owner is None else _state(owner)
+            run = lambda *args, **kwargs: main.run(owner, args, kwargs)
+            return self.native.call(run, args, state, key, kwargs)
+
+    @property
+    def graph(self) -> Scripted:
+        """Itself: it prints as text."""
+        return self
+
+    def __str__(self) -> str:
+        return "\n\n".join(f.entry["source"] for f in self.functions if isinstance(f, Function))
+
+    # ---- files ---------------------------------------------------------------------------------------------
+
+    def written(self, add: Callable[[Tensor], int]) -> dict[str, Any]:
+        """The JSON form. RuntimeError for a script that calls into Python."""
+        from flambeau.jit.programs import write_program
+
+        found: list[dict[str, Any]] = []
+        for function in self.functions:
+            if isinstance(function, Function):
+                found.append({**function.entry, "file": ""})
+            elif isinstance(function, Nested):
+                found.append({"program": write_program(function.program, add)})
+            elif function.function is None:
+                found.append({"unused": function.name})
+            else:
+                raise RuntimeError(f"Could not export Python function call '{function.name}': it is marked with "
+                                   "torch.jit.ignore. Remove the call, or mark it with torch.jit.unused")
+        return {"kind": "script", "functions": found}
+
+    @classmethod
+    def read(cls, entry: Any, tensor: Callable[[Any], Tensor]) -> Scripted:
+        """The program of a JSON form."""
+        from flambeau.jit.programs import read_program
+
+        made = cls()
+        for part in entry["functions"]:
+            if "program" in part:
+                made.functions.append(Nested(read_program(part["program"], tensor, None)))
+            elif "unused" in part:
+                made.functions.append(Ignored(None, str(part["unused"])))
+            else:
+                made.functions.append(None)
+        for number, part in enumerate(entry["functions"]):
+            if made.functions[number] is None:
+                if type(part["name"]) is not str or type(part["source"]) is not str:
+                    raise RuntimeError("a function of the script has no name")
+                made.functions[number] = Function(part, made.functions)
+        if not made.functions or not isinstance(made.functions[0], Function):
+            raise RuntimeError("a script in the file has no function")
+        return made.settled()
+
+
+def _sets_attributes(body: Any) -> bool:
+    """Whether statements assign to `self.name`."""
+    if type(body) is not list:
+        return False
+    if body and body[0] in ("assign", "update") and len(body) > 2:
+        targets = body[2] if body[0] == "assign" else [body[2]]
+        if any(type(t) is list and t and (t[0] == "self" or (t[0] == "tuple" and '["self"' in json.dumps(t)))
+               for t in targets):
+            return True
+    return any(_sets_attributes(part) for part in body)
+
+
+def _state(owner: Any) -> tuple[list[Tensor], tuple]:
+    """The tensors of a module, and what else its programs depend on."""
+    modules = list(owner.modules())
+    tensors = [t for m in modules for r in (m._parameters, m._buffers) for t in r.values() if t is not None]
+    key = tuple(m.training for m in modules) + tuple(
+        id(v) for m in modules for v in m.__dict__.get("_constants", {}).values())
+    return tensors, key
+
+
+# ---- making scripts --------------------------------------------------------------------------------------------
+
+
+class Maker:
+    """Makes one program: functions are added when they are named."""
+
+    def __init__(self, module: Any = None, method: Callable[[str], None] | None = None):
+        self.program = Scripted()
+        self.module, self.method = module, method
+        self.known: dict[int, int] = {}
+        self.kept: list[Any] = []
+
+    def add(self, function: Any) -> int:
+        """The number of a function in the script."""
+        if id(function) in self.known:
+            return self.known[id(function)]
+        number = self.known[id(function)] = len(self.program.functions)
+        self.kept.append(function)
+        self.program.functions.append(None)
+        mark = getattr(function, "_jit_mark", None)
+        if isinstance(function, ScriptFunction):
+            made: Any = Nested(function.program)
+        elif mark in ("ignore", "unused"):
+            made = Ignored(function if mark == "ignore" else None, function.__name__)
+        else:
+            made = self.translated(function, None)
+        self.program.functions[number] = made
+        return number
+
+    def translated(self, function: Any, module: Any) -> Function:
+        entry = Translator(function, self.add, module, self.method if module is not None else None).translated()
+        return Function(entry, self.program.functions)
+
+    def main(self, function: Any) -> Scripted:
+        """The program of a function or method."""
+        self.known[id(function)] = 0
+        self.program.functions.append(None)
+        self.program.functions[0] = self.translated(function, self.module)
+        return self.program.settled()
+
+
+def script(obj: Any, optimize: Any = None, _frames_up: int = 0, _rcb: Any = None, example_inputs: Any = None) -> Any:
+    """A ScriptFunction or ScriptModule that runs, and can be saved, without Python; also a decorator.
+
+    Branches and loops stay as they are, on values of tensors too. A script may use: arithmetic, comparisons, `and`,
+    `or`, public functions and methods of tensors, `math`, other functions (they become part of it), submodules, tuples, lists
+    and dicts, comprehensions, `range`, `enumerate`, `zip`, `len`, `assert`, `raise`, f-strings, `with torch.no_grad()`.
+    Of a module `forward` becomes a program, methods marked with `torch.jit.export`, and all that these call; parameters
+    and buffers are shared with the original. Annotations of types are accepted and change nothing.
+
+    Raises: UnsupportedNodeError (a RuntimeError) for other Python, with its line; OSError without source.
+    """
+    if isinstance(obj, (ScriptModule, ScriptFunction)):
+        return obj
+    if isinstance(obj, nn.Module):
+        made = scripted_module(obj, {})
+        if isinstance(made, ScriptModule):
+            return made
+        return wrapped(made)
+    if isinstance(obj, type):
+        if issubclass(obj, nn.Module):
+            raise RuntimeError(f"Type '{obj.__name__}' cannot be compiled since it inherits from nn.Module, consider "
+                               "passing an instance instead")
+        return obj
+    if not callable(obj):
+        raise TypeError(f"torch.jit.script: expected a function or a module, not {type(obj).__name__}")
+    return ScriptFunction(Maker().main(obj), getattr(obj, "__name__", "forward"), getattr(obj, "__doc__", None))
+
+
+def wrapped(module: nn.Module) -> ScriptModule:
+    """A ScriptModule around a module of flambeau.nn, whose parameters, buffers and submodules are its own."""
+    made = RecursiveScriptModule()
+    made.__dict__["original_name"] = type(module).__name__
+    made.__dict__["training"] = module.training
+    adopted(made, module)
+    made.__dict__["_programs"]["forward"] = LibraryProgram(module)
+    return made
+
+
+def scripted_module(module: nn.Module, known: dict[int, Any]) -> nn.Module:
+    """The scripted form of a module: those of flambeau.nn are copied, with the same parameters; others translated."""
+    if id(module) in known:
+        return known[id(module)]
+    if isinstance(module, ScriptModule):
+        return module
+    made: Any
+    if is_library(module):
+        made = known[id(module)] = type(module).__new__(type(module))
+        nn.Module.__init__(made)
+        fresh = set(made.__dict__) - {"training"}
+        made.__dict__.update({k: v for k, v in module.__dict__.items() if k not in fresh})
+    else:
+        made = known[id(module)] = RecursiveScriptModule()
+        made.__dict__["original_name"] = type(module).__name__
+        made.__dict__["training"] = module.training
+    for name, parameter in module._parameters.items():
+        made.register_parameter(name, parameter)
+    for name, buffer in module._buffers.items():
+        made.register_buffer(name, buffer, persistent=name not in module._non_persistent_buffers_set)
+    for name, part in module._modules.items():
+        made.add_module(name, None if part is None else scripted_module(part, known))
+    if isinstance(made, ScriptModule):
+        made.__dict__["_constants"] = constants_of(module)
+        translate_methods(module, made)
+    return made
+
+
+def constants_of(module: nn.Module) -> dict[str, Any]:
+    """The plain attributes of a module and its classes."""
+    bare = set(nn.Module().__dict__)
+    found: dict[str, Any] = {}
+    kinds = [kind for kind in reversed(type(module).__mro__) if issubclass(kind, nn.Module) and kind is not nn.Module]
+    for space in (*map(vars, kinds), module.__dict__):
+        for name, value in space.items():
+            if name in bare or name.startswith("__") or hasattr(nn.Module, name):
+                continue
+            try:
+                found[name] = decode(encode(value))
+            except NotPlain:
+                continue
+    return found
+
+
+def translate_methods(module: nn.Module, made: ScriptModule) -> None:
+    """Programs for forward, for methods marked with `export`, and for the methods that these call."""
+    programs = made.__dict__["_programs"]
+    waiting: list[str] = []
+
+    def want(name: str) -> None:
+        if name not in programs:
+            programs[name] = None
+            waiting.append(name)
+
+    if type(module).forward is not nn.Module.forward:
+        want("forward")
+    for name in dir(type(module)):
+        if getattr(getattr(type(module), name, None), "_jit_mark", None) == "export":
+            want(name)
+    while waiting:
+        name = waiting.pop()
+        method = getattr(module, name)
+        mark = getattr(method, "_jit_mark", None)
+        if mark in ("ignore", "unused"):
+            programs[name] = IgnoredMethod(Ignored(method if mark == "ignore" else None, name))
+        else:
+            programs[name] = Maker(module, want).main(method)
+
+
+class IgnoredMethod:
+    """The program of a method marked with `ignore` or `unused`."""
+
+    def __init__(self, function: Ignored):
+        self.function = function
+
+    def __call__(self, owner: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        return self.function(*args, **kwargs)
+
+    def written(self, add: Callable[[Tensor], int]) -> dict[str, Any]:
+        """The JSON form. RuntimeError for a method that stays in Python."""
+        if self.function.function is not None:
+            raise RuntimeError(f"Could not export Python function call '{self.function.name}': it is marked with "
+                               "torch.jit.ignore")
+        return {"kind": "unused", "name": self.function.name}
