@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from flambeau.jit import annotations, frontend
+from flambeau.jit import annotations, frontend  # type: ignore[assignment]  # (shadows the future import)
 from flambeau.jit.files import load, save
 from flambeau.jit.freezing import freeze, optimize_for_inference, run_frozen_optimizations
 from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule, TopLevelTracedModule, TracedModule

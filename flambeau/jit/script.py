@@ -1,8 +1,8 @@
 """`torch.jit.script`: functions and modules as programs that keep their branches and loops.
 
-The source is read once (syntax.py) and run as a tree (machine.py), which can be saved. Where no gradients are wanted and
-nothing depends on values, a call becomes a native program; otherwise operations run one by one, with gradients as in
-eager code.
+The source is read once (syntax.py) and run as a tree (machine.py), which can be saved. Where no gradients are wanted
+and nothing depends on values, a call becomes a native program; otherwise operations run one by one, with gradients as
+in eager code.
 """
 
 from __future__ import annotations
@@ -251,8 +251,9 @@ def script(obj: Any, optimize: Any = None, _frames_up: int = 0, _rcb: Any = None
     """A ScriptFunction or ScriptModule that runs, and can be saved, without Python; also a decorator.
 
     Branches and loops stay as they are, on values of tensors too. A script may use: arithmetic, comparisons, `and`,
-    `or`, public functions and methods of tensors, `math`, other functions (they become part of it), submodules, tuples, lists
-    and dicts, comprehensions, `range`, `enumerate`, `zip`, `len`, `assert`, `raise`, f-strings, `with torch.no_grad()`.
+    `or`, public functions and methods of tensors, `math`, other functions (they become part of it), submodules, tuples,
+    lists and dicts, comprehensions, `range`, `enumerate`, `zip`, `len`, `assert`, `raise`, f-strings, and
+    `with torch.no_grad()`.
     Of a module `forward` becomes a program, methods marked with `torch.jit.export`, and all that these call; parameters
     and buffers are shared with the original. Annotations of types are accepted and change nothing.
 
