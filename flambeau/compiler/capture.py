@@ -59,6 +59,9 @@ class Source:
         self.what = what
 
     def __repr__(self) -> str:
+        if self.kind == "option":
+            _, name, index = self.what
+            return f"option {name}" if index is None else f"option {name}[{index}]"
         what = self.what if isinstance(self.what, (int, str)) else type(self.what).__name__
         return f"{self.kind} {what}"
 
