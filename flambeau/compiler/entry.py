@@ -490,9 +490,23 @@ class Backward:
                 self.graph.outputs.append(ref)
         self.saved: list[int] = []  # for each further input: a slot of the forward's outputs
         self.outside: list[int] = []  # or, after those, the number of an input of the forward
+        self.seeds = self._seeds_of_slots()
         self._cross(recorder, graph)
         self.graph.count = graph.count
         self.execute: Executor | None = None
+
+    def _seeds_of_slots(self) -> list[set[int]]:
+        """For each gradient the numbers of the arriving ones it depends on: it is None where none of them came."""
+        reached: dict[Value, set[int]] = {value: {number} for number, value in enumerate(self.graph.inputs)}
+        for node in self.graph.nodes:
+            found = set().union(*(reached.get(ref.value, set()) for ref in node.refs))
+            for value in node.outputs:
+                if value is not None:
+                    reached[value] = found
+        everything = set(range(len(self.graph.inputs)))  # what does not depend on them (zeros): as if on all
+        return [
+            set() if slot is None else reached.get(self.graph.outputs[slot].value) or everything for slot in self.slots
+        ]
 
     def _cross(self, recorder: Recorder, graph: Graph) -> None:
         """Find what the derivative reads of the forward."""
@@ -569,7 +583,10 @@ class Backward:
         if not in_bounds(self.graph, arrays):
             raise IndexError("index out of range in the backward of a compiled function")
         made = self.execute(arrays)
-        return [None if slot is None else wrap(made[slot]) for slot in self.slots]
+        came = {number for number, g in enumerate(arrived) if g is not None}
+        return [
+            None if slot is None or not (seeds & came) else wrap(made[slot]) for slot, seeds in zip(self.slots, self.seeds)
+        ]
 
 
 def _like(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -214,7 +214,7 @@ class Program:
             h[native.SET_HANDLE] = ctypes.cast(dll.dnnl_memory_set_data_handle, ctypes.c_void_p).value
         h[native.RELEASE] = sum(v.size for node in self.graph.nodes for v in node.outputs if v is not None) > LONG
         self.native = native.runner(self.header, kept_runner)
-        self.seen: tuple[list[Any], list[Any]] = ([], [])
+        self.seen: tuple[list[Any], list[Any]] | None = None
         self._watch()
         # Without library calls and in one go nothing can fail, and Python's own lock is lock enough.
         alone = not handles and not h[native.RELEASE] and not self.first
@@ -250,7 +250,7 @@ class Program:
         memory = [arrays[i] for i, _ in self.watched]
         marks = [(id(t._storage), t._storage.version, t._storage.flags) for _, t in self.watched]
         before, self.seen = self.seen, (memory, marks)
-        if any(flags & EXPOSED for _, _, flags in marks) or marks != before[1]:
+        if before is None or any(flags & EXPOSED for _, _, flags in marks) or marks != before[1]:
             return True
         return any(a is not b for a, b in zip(memory, before[0]))
 
