@@ -137,7 +137,7 @@ def test_transposed_convolution_gives_its_bias_away(monkeypatch):
 def steps_split(graph):
     fold_batch_norm(graph)
     fuse_post_ops(graph)
-    return split_steady(graph, lower(graph, 1))
+    return split_steady(graph, lower(graph, 1)[0])
 
 
 def test_weights_are_prepared_once_in_eval_mode(monkeypatch):
