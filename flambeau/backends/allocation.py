@@ -7,14 +7,19 @@ memory stays the same.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import os
 import sys
+
+import numpy as np
 
 # Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _ARRAYS_KEPT = 256 << 20  # larger ones go straight back to the system
 _FREE_KEPT = 512 << 20    # what may lie free at the end of the heap
+_HUGE = 4 << 20  # bytes from which huge pages pay
 
 
 def keep_freed_memory() -> bool:
@@ -33,3 +38,22 @@ def keep_freed_memory() -> bool:
     taken = library.mallopt(_MMAP_THRESHOLD, 32 << 20)
     library.mallopt(_MMAP_THRESHOLD, _ARRAYS_KEPT)
     return bool(taken and library.mallopt(_TRIM_THRESHOLD, _FREE_KEPT))
+
+
+def give_back() -> None:
+    """Return freed memory to the system: what an eager step kept for the next one, when there will be none."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "malloc_trim"):
+            library.malloc_trim(0)
+
+
+def block(nbytes: int) -> np.ndarray:
+    """Memory of its own for a program's values, as bytes: apart from malloc's, on huge pages where the system has them."""
+    if nbytes < _HUGE:
+        return np.empty(nbytes, np.uint8)
+    memory = mmap.mmap(-1, nbytes)
+    if hasattr(memory, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)

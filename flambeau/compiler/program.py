@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.backends import threads
+from flambeau.backends import allocation, threads
 from flambeau.compiler import cache, interpreter
 from flambeau.compiler.assemble import Assembly, Parts
 from flambeau.compiler.graph import Graph, Ref, Value
@@ -28,6 +28,7 @@ from flambeau.compiler.steps import HostStep, KernelStep, LibraryStep, RoutineSt
 from flambeau.core.storage import EXPOSED, WATCHED
 from flambeau.core.tensor import storage_of
 
+LARGE = 16 << 20  # bytes of a program's memory from which malloc is asked to give its own back
 LONG = 200_000  # elements of work from which other threads of Python get to run meanwhile
 
 
@@ -67,7 +68,9 @@ class Program:
         steady = divide(graph, steps)
         self.steady_steps = len(steady.first)
         self.plan: Plan = plan(graph, [*steady.first, *steady.rest], steady.kept)
-        self.arena = np.empty(self.plan.size + 64, np.uint8)
+        if self.plan.size > LARGE:  # what the captured call freed is not wanted again
+            allocation.give_back()
+        self.arena = allocation.block(self.plan.size + 64)
         self.base = -(-self.arena.ctypes.data // 64) * 64
         self.kept: list[Any] = []
         self.constants = {value: _laid(array, value) for value, array in graph.constants.items()}
