@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from flambeau.compiler import interpreter
 from flambeau.compiler.graph import Graph, Node, Value
-from flambeau.compiler.lower import convolution, maxima, moves, onednn, pooling, products, random, recurrent, scatter  # noqa: F401  (they register lowerings)  # noqa: F401
+from flambeau.compiler.lower import (  # noqa: F401  (importing them registers their lowerings)
+    convolution,
+    maxima,
+    moves,
+    pooling,
+    products,
+    random,
+    recurrent,
+    scatter,
+)
 from flambeau.compiler.passes.fuse import Group, KernelBuilder, fuse
 from flambeau.compiler.steps import LOWERINGS, HostStep, KernelStep, Lowering, Step
-
 
 Part = tuple[list[Node], list[Step]]  # nodes, and the steps they became
 
