@@ -146,6 +146,8 @@ class Compiled:
         if recorder.state_changed is not None:
             kind, line = recorder.state_changed
             raise Unrecordable(f"it sets an attribute of a {kind}", line, later=True)
+        if watched.iterators:
+            raise Unrecordable(f"it takes from '{watched.iterators[0]}', which is an iterator")
         place = watched.changed()
         if place is not None:
             raise Unrecordable(f"it changes '{place}', which is outside of it", None, later=True)

@@ -229,12 +229,14 @@ class Recorder:
             while self._above.previous is not None:
                 self._above = self._above.previous
             self._above.previous = self._listener
+            self._listener.active = True
         recording.recorder = self
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self._above is not None:
             self._above.previous = None
+            self._listener.active = False
         elif self._listener is not None:
             self._listener.__exit__(*error)
         if recording.recorder is self:

@@ -285,7 +285,7 @@ class Entry:
             ref = recorder.ref(held._array)
             if ref is None:
                 raise Unrecordable("a gradient of unknown origin", None)
-            if ref.value.source is not None or (block := recorder._find(held._array)) and block.entry is not None:
+            if ref.value.source is not None or ((block := recorder._find(held._array)) and block.entry is not None):
                 if block is not None and block.entry is not None and block.entry.source.what is leaf:
                     continue  # written in place: one of the graph's writes
                 raise Unrecordable("a gradient that is memory from outside", None)
@@ -490,23 +490,10 @@ class Backward:
                 self.graph.outputs.append(ref)
         self.saved: list[int] = []  # for each further input: a slot of the forward's outputs
         self.outside: list[int] = []  # or, after those, the number of an input of the forward
-        self.seeds = self._seeds_of_slots()
+        self.seeds = _reached(live, leaves)
         self._cross(recorder, graph)
         self.graph.count = graph.count
         self.execute: Executor | None = None
-
-    def _seeds_of_slots(self) -> list[set[int]]:
-        """For each gradient the numbers of the arriving ones it depends on: it is None where none of them came."""
-        reached: dict[Value, set[int]] = {value: {number} for number, value in enumerate(self.graph.inputs)}
-        for node in self.graph.nodes:
-            found = set().union(*(reached.get(ref.value, set()) for ref in node.refs))
-            for value in node.outputs:
-                if value is not None:
-                    reached[value] = found
-        everything = set(range(len(self.graph.inputs)))  # what does not depend on them (zeros): as if on all
-        return [
-            set() if slot is None else reached.get(self.graph.outputs[slot].value) or everything for slot in self.slots
-        ]
 
     def _cross(self, recorder: Recorder, graph: Graph) -> None:
         """Find what the derivative reads of the forward."""
@@ -671,6 +658,20 @@ def _consumed(t: Tensor, freed: list[Any]) -> bool:
     """Whether `backward` has freed part of the history, so that it cannot be walked again."""
     gone = {id(node) for node in freed}
     return any(id(node) in gone for node in _nodes_of(t))
+
+
+def _reached(results: list[Tensor], leaves: list[Tensor]) -> list[set[int]]:
+    """For each leaf the numbers of the results whose history it is in: its gradient is None where none has one."""
+    found: list[set[int]] = [set() for _ in leaves]
+    for number, t in enumerate(results):
+        met: set[int] = set()
+        for node in _nodes_of(t):
+            met.add(id(node))
+            met.update(id(edge) for edge in node.edges if isinstance(edge, Tensor))
+        for leaf, seeds in zip(leaves, found):
+            if id(leaf) in met or (leaf._node is not None and id(leaf._node.owner) in met):
+                seeds.add(number)
+    return found
 
 
 def _history(t: Tensor, found: set[int]) -> None:

@@ -24,6 +24,7 @@ PACKAGE = str(Path(__file__).resolve().parent.parent)
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 _MISSING = object()
 _LIMIT = 4000  # watched places of one function; a function that reads more is watched as far as that
+_LARGE = 1 << 20  # bytes; NumPy arrays up to this size are compared by content
 _MANY = 256  # elements of a container that are watched; of more than these only the number is
 
 
@@ -56,6 +57,8 @@ class Place:
             return self.holder.get(self.key, _MISSING)
         if self.kind == "element":
             return self.holder[self.key] if self.key < len(self.holder) else _MISSING
+        if isinstance(self.holder, np.ndarray):
+            return (self.holder.shape, self.holder.dtype.str, self.holder.tobytes())
         if self.kind == "values":
             values = self.holder.values() if isinstance(self.holder, dict) else self.holder
             return [list(self.holder), list(values), list(map(type, values))]
@@ -72,6 +75,7 @@ class Environment:
 
     def __init__(self) -> None:
         self.places: list[Place] = []
+        self.iterators: list[str] = []  # names of things that give something else each time
         self._seen: set[int] = set()
         self._kept: list[Any] = []
 
@@ -99,6 +103,10 @@ class Environment:
             return
         self._seen.add(id(value))
         self._kept.append(value)
+        if hasattr(type(value), "__next__"):
+            self.iterators.append(name)
+        elif isinstance(value, np.ndarray) and value.nbytes <= _LARGE and value.dtype.kind != "O":
+            self.places.append(Place("values", value, None, name))
         if isinstance(value, types.MethodType):
             self.look_into(value.__func__, name, depth)
             self.look_into(value.__self__, name, depth - 1)
@@ -231,7 +239,7 @@ def watch(function: Any, arguments: Any = ()) -> Environment:
     made = Environment()
     made.look_into(function, getattr(function, "__name__", type(function).__name__), 5)
     for argument in arguments:
-        if _is_users_object(argument):
+        if _is_users_object(argument) or isinstance(argument, np.ndarray):
             made.look_into(argument, "an argument", 3)
     return made
 

@@ -9,6 +9,7 @@ import sys
 import types
 import warnings
 
+import numpy as np
 import pytest
 
 import flambeau as torch
@@ -78,6 +79,24 @@ def test_closures_over_tensors():
 
     follows(lambda a: a + shift + others[1], lambda: shift.add_(1), lambda: assign(x(3, seed=9)), lambda: assign(x(1, seed=9)),
             lambda: others.__setitem__(1, x(3, seed=4)), lambda: assign(x(3, seed=2).double()))
+
+
+def test_arrays_of_numpy():
+    values = np.ones(3, np.float32)
+    follows(lambda a: a * torch.tensor(values), lambda: values.__setitem__(1, 5.0), lambda: values.fill(2.0))
+    compiled = torch.compile(lambda array, a: torch.tensor(array) + a)
+    for k in range(3):
+        values[:] = k
+        assert_same(compiled(values, x(3)), x(3) + k)
+
+
+def test_iterators_stay_eager():
+    batches = [x(3, seed=k) for k in range(6)]
+    stream = iter(batches)
+    compiled = torch.compile(lambda a: a + next(stream))
+    with pytest.warns(UserWarning, match="iterator"):
+        found = [compiled(x(3)) for _ in range(6)]
+    assert_same(found, [x(3) + b for b in batches])
 
 
 def test_globals(monkeypatch):
