@@ -104,6 +104,18 @@ def _like_sequence(sample: Sequence, columns: list) -> Any:
 
 def collate_tensors(batch: list, *, collate_fn_map: Any = None) -> Tensor:
     """Stacked along a new first dimension."""
+    arrays = _same_shape(batch)
+    if arrays is None:
+        from flambeau.ops.joining import stack  # gradients and promotion are its business
+
+        return stack(batch, 0)
+    if not arrays[0].shape:
+        return wrap(np.array(arrays, arrays[0].dtype))
+    return wrap(np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape))
+
+
+def _same_shape(batch: list) -> list[np.ndarray] | None:
+    """The values of tensors of one shape, None unless they have one dtype and no history. RuntimeError for others."""
     first = batch[0]
     arrays = [plain(t) for t in batch]
     shape, dtype = arrays[0].shape, arrays[0].dtype
@@ -112,12 +124,8 @@ def collate_tensors(batch: list, *, collate_fn_map: Any = None) -> Tensor:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
                                f"{list(array.shape)} at entry {position}")
     if any(t._requires_grad for t in batch) or first.is_meta or any(array.dtype != dtype for array in arrays):
-        from flambeau.ops.joining import stack  # gradients and promotion are its business
-
-        return stack(batch, 0)
-    if not shape:
-        return wrap(np.array(arrays, dtype))
-    return wrap(np.concatenate(arrays).reshape(len(arrays), *shape))
+        return None
+    return arrays
 
 
 def collate_arrays(batch: list, *, collate_fn_map: Any) -> Any:
@@ -158,3 +166,51 @@ default_collate_fn_map: dict[Any, Callable] = {
     str: collate_text,
     bytes: collate_text,
 }
+
+
+# ---- in workers ----------------------------------------------------------------------------------
+
+_LARGE = 16384  # bytes of a sample whose second copy is worth avoiding
+_own = dict(default_collate_fn_map)
+
+
+class Stacked:
+    """Contiguous arrays of one shape and dtype that become one tensor, along a new first dimension, on their way."""
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, arrays: list[np.ndarray]):
+        self.arrays = arrays
+
+
+def in_worker(collate_fn: Callable) -> Callable:
+    """What a worker calls for `collate_fn`: `default_collate` leaves large tensors to be put together on their way."""
+    return _collate_for_transport if collate_fn is default_collate else collate_fn
+
+
+def _collate_for_transport(batch: list) -> Any:
+    """`default_collate`, where nobody else's code would come to see what is not a tensor yet."""
+    if default_collate_fn_map != _own or not _is_plain(batch[0]):
+        return default_collate(batch)
+    return collate(batch, collate_fn_map=_transport_fn_map)
+
+
+def _is_plain(sample: Any) -> bool:
+    """Whether a sample is made of Python's own containers."""
+    if type(sample) is dict:
+        return all(map(_is_plain, sample.values()))
+    if type(sample) in (list, tuple):
+        return all(map(_is_plain, sample))
+    return not isinstance(sample, (Mapping, Sequence)) or isinstance(sample, (str, bytes))
+
+
+def _stacked_later(batch: list, *, collate_fn_map: Any = None) -> Any:
+    """`collate_tensors` for a batch that is only sent."""
+    if batch[0]._array.nbytes >= _LARGE:
+        arrays = _same_shape(batch)
+        if arrays is not None and all(type(array) is np.ndarray and array.flags.c_contiguous for array in arrays):
+            return Stacked(arrays)
+    return collate_tensors(batch, collate_fn_map=collate_fn_map)
+
+
+_transport_fn_map = {**_own, Tensor: _stacked_later}

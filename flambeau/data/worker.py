@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.backends.allocation import keep_freed_memory
 from flambeau.backends.threads import get_num_threads, set_num_threads
 from flambeau.core.random import manual_seed
 from flambeau.data import transport
+from flambeau.data.collate import in_worker
 from flambeau.data.fetch import IterableFetcher, MapFetcher
 
 __all__ = ["WorkerFailure", "WorkerInfo", "get_worker_info"]
@@ -63,11 +65,12 @@ class Task:
     worker_init_fn: Callable | None
     inline: int
     folder: str | None
+    blocks: int
 
     def fetcher(self) -> Any:
         """A fresh fetcher (streams start over)."""
         kind = IterableFetcher if self.iterable else MapFetcher
-        return kind(self.dataset, self.auto_collation, self.collate_fn, self.drop_last)
+        return kind(self.dataset, self.auto_collation, in_worker(self.collate_fn), self.drop_last)
 
 
 class WorkerFailure:
@@ -116,6 +119,7 @@ def run(connection: Any, task: Task, worker_id: int) -> None:
         end.close()
     if get_num_threads() != 1:
         set_num_threads(1)
+    keep_freed_memory()  # samples are freed and made again with every batch
     seed = seed_everything(task.base_seed, worker_id)
     _info = WorkerInfo(worker_id, task.num_workers, seed, task.dataset)
     where = f"in DataLoader worker process {worker_id}"
@@ -134,6 +138,7 @@ def _serve(connection: Any, task: Task, where: str, worker_id: int) -> None:
     except Exception as error:
         failure = WorkerFailure(error, where)
     epoch, parent = 0, os.getppid()
+    sender = transport.Sender(connection, task.inline, task.folder, task.blocks)
     while True:
         while not connection.poll(5):
             if os.getppid() != parent:
@@ -156,7 +161,8 @@ def _serve(connection: Any, task: Task, where: str, worker_id: int) -> None:
         except Exception as error:
             parts = transport.pack((epoch, number, FAILED, WorkerFailure(error, where)))
         del content
-        transport.send(connection, parts, task.inline, task.folder)
+        sender.send(parts)
+        del parts
 
 
 def _attempt(fetcher: Any, keys: Any, where: str) -> tuple[int, Any]:

@@ -16,6 +16,7 @@ from flambeau.data import transport, worker
 from flambeau.data.dataloader import DataLoader, LoaderIterator
 
 PATIENCE = 5.0  # seconds a worker has to end by itself
+HELD = 2        # batches of one worker that the loop's body is likely to hold: memory for them is used again
 _PIPE = 65536   # bytes that surely fit into a pipe
 _MOST = 64      # requests on their way to one worker: so few that neither side ever waits for room in the pipe
 
@@ -33,6 +34,7 @@ class MultiProcessIterator(LoaderIterator):
         self.ahead = min(loader.prefetch_factor or 1, _MOST)
         self.processes: list[Any] = []
         self.ends: list[Any] = []
+        self.receivers: list[transport.Receiver] = []
         self.epoch = 0
         self.usable = True
         folder = None if transport.HAS_DESCRIPTORS else tempfile.TemporaryDirectory(prefix="flambeau-")
@@ -40,7 +42,7 @@ class MultiProcessIterator(LoaderIterator):
         task = worker.Task(
             loader.dataset, loader._iterable, loader._auto_collation, loader.collate_fn, loader.drop_last,
             self.base_seed, loader.num_workers, loader.worker_init_fn, min(16384, _PIPE // (4 * self.ahead)),
-            folder.name if folder else None,
+            folder.name if folder else None, self.ahead + HELD,
         )
         self._finalizer = weakref.finalize(self, shut_down, self.processes, self.ends, os.getpid())
         for number in range(loader.num_workers):
@@ -54,6 +56,7 @@ class MultiProcessIterator(LoaderIterator):
             there.close()
             self.processes.append(process)
             self.ends.append(here)
+            self.receivers.append(transport.Receiver(here))
         self._begin()
 
     def restart(self) -> None:
@@ -149,7 +152,7 @@ class MultiProcessIterator(LoaderIterator):
         for end in readable:
             number = self.ends.index(end)
             try:
-                epoch, request, kind, content = transport.unpack(transport.receive(end))
+                epoch, request, kind, content = transport.unpack(self.receivers[number].receive())
             except (EOFError, ConnectionResetError):
                 self._report_dead([number])
             if epoch != self.epoch:

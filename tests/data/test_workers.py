@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from multiprocessing import resource_tracker
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 import flambeau as torch
 from flambeau.data import transport, workers
+from flambeau.data.collate import in_worker
 from flambeau.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
 pytestmark = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="datasets here need fork")
@@ -83,9 +85,10 @@ def test_batches_can_be_kept_and_written_to():
 ], ids=repr)
 def test_transport_keeps_values(value):
     here, there = multiprocessing.Pipe()
+    receiver = transport.Receiver(here)
     for inline in (10**6, 0):
-        transport.send(there, transport.pack(value), inline, None)
-        got = transport.unpack(transport.receive(here))
+        transport.Sender(there, inline, None).send(transport.pack(value))
+        got = transport.unpack(receiver.receive())
         assert type(got) is type(value)
         if isinstance(value, torch.Tensor):
             assert got.dtype is value.dtype and got.shape == value.shape and got.requires_grad == value.requires_grad
@@ -108,7 +111,7 @@ def test_transport_by_file(monkeypatch, tmp_path):
 
 def test_a_view_sends_only_what_it_shows():
     parts = transport.pack(torch.zeros(1000, 1000)[5])
-    assert sum(len(part) for part in parts) < 6000
+    assert sum(map(transport.size_of, parts)) < 6000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the values were recorded on Linux")
@@ -315,3 +318,128 @@ def test_interruption_leaves_no_process(kind):
     # Returns when the last process that holds the pipes has ended.
     _, errors = process.communicate(timeout=20)
     assert errors.count("Traceback") <= (1 if kind == signal.SIGINT else 0), errors
+
+
+def memory_of(batch):
+    """The address of a batch."""
+    return batch.data_ptr()
+
+
+@pytest.mark.skipif(not transport.HAS_DESCRIPTORS, reason="memory is shared by descriptor")
+def test_memory_is_used_again_when_a_batch_is_gone():
+    places = {memory_of(x) for x, _ in DataLoader(Pictures(), 2, num_workers=1)}
+    assert len(places) <= 2 + workers.HELD  # of 12 batches
+    kept = list(DataLoader(Pictures(), 2, num_workers=1))
+    assert len({memory_of(x) for x, _ in kept}) == 12
+    assert [x[0, 0, 0].item() for x, _ in kept] == list(range(0, 24, 2))
+
+
+def answer_with_minimum(connection, x):
+    """Wait for a word, then look at `x`."""
+    connection.recv()
+    connection.send(float(x.min()))
+
+
+@pytest.mark.skipif(not transport.HAS_DESCRIPTORS, reason="memory is shared by descriptor")
+def test_views_keep_a_batch_and_a_fork_keeps_it_for_good():
+    seen, held = [], []
+    for x, _ in DataLoader(Pictures(), 2, num_workers=1):
+        value = x[0, 0, 0].item()
+        held.append((value, x[1:, :1].numpy()))  # a view is enough
+        if value == 4:
+            here, there = multiprocessing.Pipe()
+            child = multiprocessing.get_context("fork").Process(target=answer_with_minimum, args=(here, x))
+            child.start()
+            seen.append(value)
+        del x
+    assert all((array == value + 1).all() for value, array in held)
+    held.clear()
+    there.send("now")  # the loader is at its end; the child still sees what it was forked with
+    assert there.recv() == seen[0]
+    child.join()
+    here.close()
+    there.close()
+
+
+def test_blocks_serve_one_batch_at_a_time():
+    if not transport.HAS_DESCRIPTORS:
+        pytest.skip("memory is shared by descriptor")
+    here, there = multiprocessing.Pipe()
+    sender, receiver = transport.Sender(there, 0, None, blocks=2), transport.Receiver(here)
+
+    def send(size):
+        sender.send(transport.pack(torch.full((size,), float(size))))
+        return transport.unpack(receiver.receive())
+
+    a, b, c = send(1000), send(1000), send(1000)  # the third finds no block
+    assert len({memory_of(x) for x in (a, b, c)}) == 3
+    place, tail = memory_of(a), a[500:]
+    del a
+    assert memory_of(send(1000)) != place and tail.tolist() == [1000.0] * 500
+    del tail
+    assert memory_of(send(900)) == place  # smaller, but not by much
+    larger = send(50_000)  # takes the place of the free block
+    assert larger.tolist() == [50_000.0] * 50_000 and b.tolist() == c.tolist() == [1000.0] * 1000
+    place = memory_of(larger)
+    del larger
+    assert memory_of(send(50_000)) == place
+    del b, c
+    for end in (here, there):
+        end.close()
+
+
+class Nested:
+    """Samples of all that can be collated, large and small."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        large = torch.full((80, 80), float(i))
+        return {"large": large, "array": np.full((80, 80), i), "strided": large.t(), "half": large.half(), "small": i,
+                "pair": (large[0], "text"), "list": [large, large.bool()], "scalar": torch.tensor(i)}
+
+
+def test_nested_batches_are_put_together_on_their_way():
+    def described(value):
+        if isinstance(value, dict):
+            return {key: described(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value), [described(item) for item in value]
+        return (value.dtype, value.tolist()) if isinstance(value, torch.Tensor) else value
+
+    with_workers, without = (list(DataLoader(Nested(), 4, num_workers=n)) for n in (2, 0))
+    assert described(with_workers) == described(without)
+    assert with_workers[0]["large"].is_contiguous()
+
+
+class Uneven(Pictures):
+    def __getitem__(self, i):
+        return torch.zeros(64, 64 + i)
+
+
+def test_unequal_large_samples_raise():
+    with pytest.raises(RuntimeError, match=r"equal size, but got \[64, 64\] at entry 0 and \[64, 65\] at entry 1"):
+        next(iter(DataLoader(Uneven(), 4, num_workers=1)))
+
+
+def test_packing_leaves_no_garbage():
+    samples = [torch.zeros(100, 100) for _ in range(2)]
+    alive = [weakref.ref(x._array) for x in samples]
+    gc.disable()
+    try:
+        parts = transport.pack(in_worker(torch.utils.data.default_collate)(samples))
+        assert len(parts[1]) == 2
+        del samples, parts
+        assert not any(array() is not None for array in alive)
+    finally:
+        gc.enable()
+
+
+def test_a_collate_fn_of_ones_own_sees_tensors():
+    def collate_fn(batch):
+        x, i = torch.utils.data.default_collate(batch)
+        return x.sum(), i
+
+    sums = [x.item() for x, _ in DataLoader(Pictures(), 2, num_workers=1, collate_fn=collate_fn)]
+    assert sums == [64 * 64 * (2 * i + 1) for i in range(0, 24, 2)]
