@@ -13,7 +13,8 @@ from typing import Any
 from flambeau.backends import threads
 from flambeau.compiler import environment
 from flambeau.compiler.capture import Recorder, Unrecordable
-from flambeau.compiler.entry import OUT_OF_BOUNDS, Entry, Guards
+from flambeau.compiler.entry import OUT_OF_BOUNDS, Entry
+from flambeau.compiler.guards import Guards
 from flambeau.compiler.quick import MISS, quick
 from flambeau.compiler.structure import split
 from flambeau.core import dtype as dtypes

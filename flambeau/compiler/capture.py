@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, same_order
+from flambeau.compiler.memory import Block, address, element_strides, is_dense, root_of, span
 from flambeau.compiler.symbols import Symbol, evaluator
 from flambeau.core import dispatch, recording
 from flambeau.core.device import MetaArray
 from flambeau.core.modes import modes
 from flambeau.core.operands import promoted
-from flambeau.core.storage import _Memory
 from flambeau.core.tensor import Tensor
 from flambeau.ops.comparison import eq, ge, le, logical_and, logical_or
 from flambeau.ops.reductions import all as all_
@@ -64,75 +64,6 @@ class Source:
             return f"option {name}" if index is None else f"option {name}[{index}]"
         what = self.what if isinstance(self.what, (int, str)) else type(self.what).__name__
         return f"{self.kind} {what}"
-
-
-class Block:
-    """A stretch of memory and the value it holds now, which has the layout of the first one."""
-
-    __slots__ = ("low", "high", "start", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor")
-
-    def __init__(self, array: np.ndarray, value: Value):
-        self.low, self.high = np.lib.array_utils.byte_bounds(array)
-        self.start = address(array)
-        self.itemsize = array.itemsize
-        self.dtype = array.dtype
-        self.shape = value.shape
-        self.strides = value.strides
-        self.value = value
-        self.entry: Value | None = None
-        self.tensor: Any = None
-
-
-# What numpy's as_strided puts between a view and its base.
-_Strided: Any = type(np.lib.stride_tricks.as_strided(np.empty(1), (1,), (0,)).base)
-
-
-def address(array: np.ndarray) -> int:
-    """Of the first element."""
-    return int(array.__array_interface__["data"][0])
-
-
-def element_strides(array: np.ndarray) -> tuple[int, ...]:
-    return tuple(s // array.itemsize for s in array.strides)
-
-
-def root_of(array: np.ndarray) -> Any:
-    """The object that owns an array's memory."""
-    while True:
-        base = array.base
-        if base is None:
-            return array
-        if type(base) is _Memory:
-            base = base.owner
-        elif type(base) is _Strided:
-            base = base.base
-        if not isinstance(base, np.ndarray):
-            return base
-        array = base
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays reach into the same stretch of memory."""
-    if not a.size or not b.size or root_of(a) is not root_of(b):
-        return False
-    (a_low, a_high), (b_low, b_high) = np.lib.array_utils.byte_bounds(a), np.lib.array_utils.byte_bounds(b)
-    return a_low < b_high and b_low < a_high
-
-
-def span(array: np.ndarray) -> int:
-    """The number of elements from the first to the last in memory, gaps included."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    return (high - low) // array.itemsize
-
-
-def is_dense(array: np.ndarray) -> bool:
-    """Whether the elements fill a stretch of memory without gaps or repetition."""
-    expected = 1
-    for stride, n in sorted((s, n) for s, n in zip(element_strides(array), array.shape) if n != 1):
-        if stride != expected:
-            return False
-        expected *= n
-    return True
 
 
 def user_line() -> tuple[str, int] | None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from flambeau.backends import threads
-from flambeau.compiler.capture import held_alone, root_of
+from flambeau.compiler.capture import held_alone
 from flambeau.compiler.entry import Alias, Entry, Place, consumed
 from flambeau.compiler.interpreter import window
+from flambeau.compiler.memory import root_of
 from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.modes import modes
