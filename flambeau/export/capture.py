@@ -13,7 +13,7 @@ from flambeau.compiler.capture import Recorder, Unrecordable
 from flambeau.compiler.graph import Graph, Node, Ref
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean, remove_dead
-from flambeau.compiler.passes.decompose import contiguous, decompose
+from flambeau.compiler.passes.decompose import along, contiguous, decompose
 from flambeau.compiler.passes.postops import CHAINS, following, joined, layer_output
 from flambeau.compiler.passes.readers import Readers
 from flambeau.core.modes import modes
@@ -101,6 +101,10 @@ def prepare(graph: Graph) -> None:
     fold_batch_norm(graph)
     fold(graph)
     fuse_chains(graph)
+    for node in graph.nodes:
+        if node.op in ("native_group_norm", "instance_norm"):  # the same arithmetic over other axes
+            node.inputs = [node.inputs[0], *(along(x, len(node.inputs[0].shape)) for x in node.inputs[1:])]
+            node.op = "native_layer_norm"
     decompose(graph)
     clean(graph)
     fold(graph)

@@ -349,6 +349,58 @@ def _transposed(e: Exporter, node: Node) -> list[Step] | None:
     return None if rest is None else steps + rest
 
 
+# ---- moving ----------------------------------------------------------------------------------------------
+
+
+@rule("constant_pad")
+def _constant_pad(e: Exporter, node: Node) -> list[Step] | None:
+    """A border of one value around the last dimensions; negative numbers cut off."""
+    x, out = node.inputs[0], node.outputs[0]
+    if out is None or not isinstance(x, Ref) or not moves.simple(x, out):
+        return None
+    pairs = [(0, 0)] * (len(x.shape) - len(node.attrs["padding"])) + list(node.attrs["padding"])
+    steps: list[Step] = [fill_step(node.attrs["value"], out, out.shape, 0, out.strides)]
+    sizes = [n + min(lo, 0) + min(hi, 0) for n, (lo, hi) in zip(x.shape, pairs)]
+    if all(n > 0 for n in sizes):
+        seen = x.offset - sum(min(lo, 0) * s for (lo, _), s in zip(pairs, x.strides))
+        start = sum(max(lo, 0) * s for (lo, _), s in zip(pairs, out.strides))
+        steps.append(copy_step(Ref(x.value, tuple(sizes), x.strides, seen), out, start, out.strides))
+    return steps
+
+
+@rule("roll")
+def _roll(e: Exporter, node: Node) -> list[Step] | None:
+    """Blocks that change places."""
+    x, out, dims = node.inputs[0], node.outputs[0], node.attrs["dims"]
+    if out is None or not isinstance(x, Ref) or dims is None or not moves.simple(x, out) or not all(x.shape):
+        return None
+    by = [0] * len(x.shape)
+    for shift, dim in zip(node.attrs["shifts"], dims):
+        by[dim] = (by[dim] + shift) % x.shape[dim]
+    parts = [[(0, n, 0)] if not s else [(0, n - s, s), (n - s, s, 0)] for n, s in zip(x.shape, by)]
+    steps: list[Step] = []
+    for part in combinations(*parts):
+        seen = x.offset + sum(first * s for (first, _, _), s in zip(part, x.strides))
+        start = sum(to * s for (_, _, to), s in zip(part, out.strides))
+        source = Ref(x.value, tuple(n for _, n, _ in part), x.strides, seen)
+        steps.append(copy_step(source, out, start, out.strides))
+    return steps
+
+
+@rule("repeat")
+def _repeat(e: Exporter, node: Node) -> list[Step] | None:
+    """Copies side by side."""
+    x, out, times = node.inputs[0], node.outputs[0], node.attrs["times"]
+    if out is None or not isinstance(x, Ref) or not moves.simple(x, out) or not all(out.shape):
+        return None
+    more = len(times) - len(x.shape)
+    sizes, strides = (*(1,) * more, *x.shape), (*(0,) * more, *x.strides)
+    shape = tuple(n for pair in zip(times, sizes) for n in pair)
+    seen = tuple(s for pair in zip((0,) * len(times), strides) for s in pair)
+    to = tuple(s for size, step in zip(sizes, out.strides) for s in (size * step, step))
+    return [copy_step(Ref(x.value, shape, seen, x.offset), out, 0, to)]
+
+
 # ---- pooling ---------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,7 @@ def _written_module(module: ScriptModule, tensors: Tensors) -> dict[str, Any]:
         "class": next((k for k, c in _CLASSES.items() if type(module) is c), "RecursiveScriptModule"),
         "original_name": module.original_name,
         "training": module.training,
+        "container": module.__dict__.get("_container"),
         "parameters": [[name, None if t is None else tensors.add(t)] for name, t in module._parameters.items()],
         "buffers": [[name, None if t is None else tensors.add(t), name not in module._non_persistent_buffers_set]
                     for name, t in module._buffers.items()],
@@ -238,6 +239,10 @@ def _module(entry: Any, tensor: Callable[[Any], Tensor], depth: int) -> ScriptMo
     constants = {_text(name): decode(value) for name, value in (entry.get("attributes") or {}).items()}
     if constants:
         made.__dict__["_constants"] = constants
+    if entry.get("container") is not None:
+        if entry["container"] not in ("Sequential", "ModuleList", "ModuleDict"):
+            raise RuntimeError("a container of unknown kind in the file")
+        made.__dict__["_container"] = entry["container"]
     for name, program in entry["programs"].items():
         made.__dict__["_programs"][name] = read_program(program, tensor, made)
     return made

@@ -7,6 +7,7 @@ numbers of parts. What is not known raises RuntimeError before anything runs.
 from __future__ import annotations
 
 import operator
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -308,6 +309,11 @@ class Builder:
         kind = names.TYPES[name]
         return lambda frame: kind
 
+    def _get_namedtuple(self, name: Any, fields: Any) -> Run:
+        kind: Any = namedtuple(_text(name), [_text(field) for field in fields])  # type: ignore[misc]
+        kind._script_value = True  # type: ignore[attr-defined]
+        return lambda frame: kind
+
     def _get_function(self, number: Any) -> Run:
         if type(number) is not int or not 0 <= number < len(self.functions):
             raise RuntimeError("a script calls a function that it does not have")
@@ -370,7 +376,7 @@ class Builder:
     def _get_call(self, function: Any, given: Any, named: Any) -> Run:
         target, items = self.value(function), self._items(given)
         keywords = [(_text(name), self.value(value)) for name, value in named]
-        direct = function[0] in ("torch", "builtin", "function")
+        direct = function[0] in ("torch", "builtin", "function", "namedtuple")
 
         def call(frame: Frame) -> Any:
             found = target(frame)

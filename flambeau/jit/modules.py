@@ -30,6 +30,27 @@ class ScriptModule(nn.Module):
             return Method(self, program, name)
         return super().__getattr__(name)
 
+    def __len__(self) -> int:
+        return len(self._members())
+
+    def __getitem__(self, key: Any) -> Any:
+        members = self._members()
+        if isinstance(key, str):
+            return self._modules[key]
+        return members[key]
+
+    def __iter__(self) -> Any:
+        return iter(self._modules if self.__dict__.get("_container") == "ModuleDict" else self._members())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _members(self) -> list[Any]:
+        """The members of a container. TypeError for other modules."""
+        if self.__dict__.get("_container") is None:
+            raise TypeError(f"the scripted {self.original_name} is no container")
+        return list(self._modules.values())
+
     def _get_name(self) -> str:
         return f"{type(self).__name__}(original_name={self.__dict__['original_name']})" if not self._modules else \
             type(self).__name__

@@ -24,9 +24,10 @@ _PLACES = ("flambeau.nn.functional", "flambeau.linalg", "flambeau.fft", "flambea
 _NOT_PUBLIC = frozenset({"from_numpy", "from_dlpack", "frombuffer"})
 _MORE = ("is_tensor", "is_floating_point", "is_complex", "promote_types", "numel", "manual_seed", "is_grad_enabled",
          "get_default_dtype", "device", "finfo", "iinfo")
+CONTAINERS = (Sequential, ModuleList, ModuleDict)
 BUILTINS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (
     len, range, enumerate, zip, int, float, bool, str, complex, min, max, abs, sum, round, reversed, sorted, any, all,
-    tuple, list, dict, isinstance, divmod, pow, print)}  # fmt: skip
+    tuple, list, dict, isinstance, divmod, pow, print, slice)}  # fmt: skip
 ERRORS = {e.__name__: e for e in (
     Exception, RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError, NotImplementedError,
     ArithmeticError, OverflowError, ZeroDivisionError)}  # fmt: skip
@@ -101,6 +102,13 @@ def _is_plain_state(module: Module, name: str) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, tuple, list, dtype, memory_format, layout))
 
 
+def container_of(module: Module) -> str | None:
+    """The kind of container that a module is: "Sequential", "ModuleList", "ModuleDict" or None."""
+    if isinstance(module, ScriptModule):
+        return module.__dict__.get("_container")
+    return next((kind.__name__ for kind in CONTAINERS if isinstance(module, kind)), None)
+
+
 def module_attribute(module: ScriptModule, name: str) -> Any:
     """An attribute of a scripted module: parameter, buffer, submodule, constant or method. AttributeError if none."""
     if name == "training":
@@ -108,6 +116,8 @@ def module_attribute(module: ScriptModule, name: str) -> Any:
     for registry in (module._parameters, module._buffers, module._modules, module.__dict__.get("_constants", {})):
         if name in registry:
             return registry[name]
+    if container_of(module) is not None and name in ("items", "keys", "values"):
+        return getattr(module._modules, name)
     if name in module.__dict__["_programs"]:
         return getattr(module, name) if name != "forward" else module.forward
     raise AttributeError(f"the scripted {module.original_name} has no attribute '{name}'")
@@ -115,12 +125,10 @@ def module_attribute(module: ScriptModule, name: str) -> Any:
 
 def iterable(value: Any) -> Any:
     """What a `for` goes through."""
-    if isinstance(value, (ModuleList, Sequential)):
-        return list(value._modules.values())
-    if isinstance(value, ModuleDict):
-        return list(value._modules)
+    if isinstance(value, Module) and (kind := container_of(value)) is not None:
+        return list(value._modules) if kind == "ModuleDict" else list(value._modules.values())
     if isinstance(value, (Tensor, list, tuple, dict, range, str, enumerate, zip, reversed)) or type(value).__name__ in (
-            "dict_items", "dict_keys", "dict_values", "list_reverseiterator", "range_iterator"):
+            "dict_items", "dict_keys", "dict_values", "odict_items", "list_reverseiterator", "range_iterator"):
         return value
     raise RuntimeError(f"scripts cannot iterate over a {type(value).__name__}")
 

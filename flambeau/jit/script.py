@@ -8,14 +8,16 @@ in eager code.
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Callable
 from typing import Any
 
 from flambeau import nn
 from flambeau.core.tensor import Tensor
-from flambeau.jit.library import LibraryProgram, adopted, is_library
+from flambeau.jit.library import LibraryProgram, adopted, bare_library, is_library
 from flambeau.jit.machine import MYSELF, Builder, Returned
 from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule
+from flambeau.jit.names import container_of
 from flambeau.jit.native import Native
 from flambeau.jit.plain import NotPlain, decode, encode
 from flambeau.jit.state import doing
@@ -309,7 +311,14 @@ def scripted_module(module: nn.Module, known: dict[int, Any]) -> nn.Module:
     for name, part in module._modules.items():
         made.add_module(name, None if part is None else scripted_module(part, known))
     if isinstance(made, ScriptModule):
+        made.__dict__["_container"] = container_of(module)
         made.__dict__["_constants"] = constants_of(module)
+        base = next((kind for kind in type(module).__mro__ if "forward" in vars(kind)), nn.Module)
+        if base is not nn.Module and base is getattr(nn, base.__name__, None):  # a subclass that computes the same
+            inner = bare_library(base.__name__, {})
+            inner.__dict__.update({k: v for k, v in module.__dict__.items() if k not in nn.Module().__dict__})
+            adopted(inner, made)
+            made.__dict__["_programs"]["forward"] = LibraryProgram(inner)
         translate_methods(module, made)
     return made
 
@@ -341,13 +350,15 @@ def translate_methods(module: nn.Module, made: ScriptModule) -> None:
             waiting.append(name)
 
     if type(module).forward is not nn.Module.forward:
-        want("forward")
+        want("forward")  # (unless it is there already)
     for name in dir(type(module)):
         if getattr(getattr(type(module), name, None), "_jit_mark", None) == "export":
             want(name)
     while waiting:
         name = waiting.pop()
-        method = getattr(module, name)
+        kind, _, short = name.rpartition(".")
+        method = getattr(module, name) if not kind else types.MethodType(
+            next(vars(c)[short] for c in type(module).__mro__ if c.__name__ == kind and short in vars(c)), module)
         mark = getattr(method, "_jit_mark", None)
         if mark in ("ignore", "unused"):
             programs[name] = IgnoredMethod(Ignored(method if mark == "ignore" else None, name))

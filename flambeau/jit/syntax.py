@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import inspect
 import sys
 import textwrap
@@ -133,6 +134,14 @@ class Translator:
     def _Pass(self, node: ast.Pass, line: int) -> Any:
         return []
 
+    def _ImportFrom(self, node: ast.ImportFrom, line: int) -> Any:
+        if node.level or (node.module or "").partition(".")[0] not in ("flambeau", "torch", "math"):
+            raise self.source.error(node, "imports other than those of torch and math aren't supported")
+        module = importlib.import_module(node.module or "")
+        for name in node.names:
+            self.outside[name.asname or name.name] = getattr(module, name.name)
+        return []
+
     def _Assign(self, node: ast.Assign, line: int) -> Any:
         return ["assign", line, [self.target(t) for t in node.targets], self.value(node.value)]
 
@@ -252,6 +261,8 @@ class Translator:
         for name, known in names.BUILTINS.items():
             if thing is known:
                 return ["builtin", name]
+        if isinstance(thing, type) and issubclass(thing, tuple) and hasattr(thing, "_fields"):
+            return ["namedtuple", thing.__name__, list(thing._fields)]
         for name, known in names.TYPES.items():
             if thing is known:
                 return ["type", name]
@@ -279,7 +290,20 @@ class Translator:
             return self.resolved(node, thing)
         if isinstance(node.value, ast.Name) and node.value.id == self.myself:
             return self.own(node)
+        if isinstance(node.value, ast.Call) and self.static(node.value.func) is super and self.module is not None:
+            return self.inherited(node.attr)
         return ["attr", self.value(node.value), node.attr]
+
+    def inherited(self, name: str) -> Any:
+        """The tree of `super().name`: a method of the module under the name of its class."""
+        line = type(self.module).__mro__
+        mine = next((i for i, kind in enumerate(line) if any(
+            getattr(f, "__code__", None) is self.function.__code__ for f in vars(kind).values())), -1)
+        kind = next((kind for kind in line[mine + 1 :] if name in vars(kind)), None)
+        if kind is None or self.method is None:
+            raise self.source.error(self.source.tree, f"super() has no method '{name}'")
+        self.method(f"{kind.__name__}.{name}")
+        return ["self", f"{kind.__name__}.{name}"]
 
     def own(self, node: ast.Attribute) -> Any:
         """`self.name`: a method becomes part of the script, a public function in an attribute is known now."""
@@ -288,6 +312,8 @@ class Translator:
         if any(name in registry for registry in registries) or name == "training":
             return ["self", name]
         found = getattr(self.module, name, ...)
+        if names.container_of(self.module) is not None and name in ("items", "keys", "values"):
+            return ["attr", ["myself"], name]
         if isinstance(found, types.MethodType) and found.__self__ is self.module:
             assert self.method is not None
             self.method(name)
@@ -321,8 +347,22 @@ class Translator:
         thing = self.static(node.func)
         if thing is not ... and thing is getattr(sys.modules.get("flambeau.jit"), "annotate", None):
             return self.value(node.args[1])
+        if thing in (getattr, hasattr) and len(node.args) > 1:
+            return self.asked(node, thing)
         return ["call", self.value(node.func), [self.value(a) for a in node.args],
                 [[k.arg, self.value(k.value)] for k in node.keywords]]
+
+    def asked(self, node: ast.Call, function: Any) -> Any:
+        """`getattr(self, "name", default)` and `hasattr(self, "name")`: whether it is there is known now."""
+        holder, name = node.args[:2]
+        if not (isinstance(holder, ast.Name) and holder.id == self.myself and isinstance(name, ast.Constant)):
+            raise self.source.error(node, f"{function.__name__} is for attributes of self that are named by a constant")
+        there = hasattr(self.module, str(name.value))
+        if function is hasattr:
+            return ["const", there]
+        if there or len(node.args) < 3:
+            return self.own(ast.copy_location(ast.Attribute(holder, str(name.value), ast.Load()), node))
+        return self.value(node.args[2])
 
     def _Starred(self, node: ast.Starred) -> Any:
         return ["star", self.value(node.value)]

@@ -155,6 +155,11 @@ def test_several_inputs_and_outputs(tmp_path):
     compare(Several(), (torch.randn(4, 6), torch.randn(6, 4)), tmp_path)
 
 
+class Moves(nn.Module):
+    def forward(self, x):
+        return x.roll((1, -2), (2, 3)).repeat(2, 1, 1, 3)
+
+
 @needs_compiler
 @pytest.mark.parametrize("layer, shape", [
     (lambda: nn.Conv2d(8, 12, 3, padding=2, dilation=2, groups=4), (2, 8, 9, 9)),
@@ -162,6 +167,9 @@ def test_several_inputs_and_outputs(tmp_path):
     (lambda: nn.Conv1d(4, 6, 5, padding=2, stride=2), (2, 4, 19)),
     (lambda: nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1, groups=2), (2, 6, 5, 5)),
     (lambda: nn.AdaptiveAvgPool2d(1), (2, 3, 10, 8)),
+    (lambda: nn.AdaptiveAvgPool2d((3, 2)), (1, 2, 7, 8)),
+    (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.InstanceNorm2d(4, affine=True)), (2, 4, 5, 3)),
+    (lambda: nn.Sequential(nn.ConstantPad2d((1, -1, 2, 0), 0.5), Moves()), (1, 2, 4, 5)),
     (lambda: nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.GELU(), nn.Linear(7, 1)).double(), (3, 5)),
 ])  # fmt: skip
 def test_layers(tmp_path, layer, shape):

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zipfile
+from typing import NamedTuple
 
 import pytest
 
@@ -377,3 +378,56 @@ def test_a_module_of_a_file_gets_plain_attributes_only():
     made.seek(0)
     with pytest.raises(RuntimeError, match="no attribute 'forward'"):
         torch.jit.load(made)
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: int
+
+
+class Doubling(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Chain(nn.Sequential):
+    """A container that computes as its class does."""
+
+
+class Table(nn.ModuleDict):
+    def forward(self, x):
+        from flambeau import cat
+
+        return cat([layer(x) for name, layer in self.items()], 1)
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.chain, self.table = Chain(Doubling(3, 4), nn.ReLU()), Table({"a": nn.Linear(4, 2), "b": Doubling(4, 1)})
+
+    def forward(self, x):
+        x = self.table(self.chain(x))
+        if hasattr(self, "missing"):
+            x = self.missing(x)
+        return Pair(x, len(self.chain) + getattr(self, "extra", 5))
+
+
+def test_containers_of_ones_own_inheritance_and_named_tuples():
+    torch.manual_seed(0)
+    model, x = Mixed(), torch.randn(2, 3)
+    expected = model(x)
+    for script in both(model):
+        found = script(x)
+        torch.testing.assert_close(found.first, expected.first)
+        assert found.second == 7 and script.state_dict().keys() == model.state_dict().keys()
+        assert len(script.chain) == 2 and list(script.table) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
+def test_vision_models_are_scripts(name):
+    models = pytest.importorskip("flambeau.vision.models")
+    torch.manual_seed(0)
+    model, x = getattr(models, name)().eval(), torch.randn(1, 3, 40, 40)
+    loaded = through_file(torch.jit.script(model))
+    torch.testing.assert_close(loaded(x), model(x))
