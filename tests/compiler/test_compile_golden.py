@@ -60,7 +60,7 @@ def text(name):
     finally:
         torch.set_num_threads(before)
     (entry,) = entries(compiled)
-    steps = [describe(step) for step in entry.execute.plan.steps]
+    steps = sorted(describe(step) for step in entry.execute.plan.steps)  # their order is the planner's
     return "\n".join([str(entry.graph), "", *steps, ""])
 
 
