@@ -51,7 +51,7 @@ class _Packer(pickle.Pickler):
 
         # No method: the pickler would hold itself, and the samples would wait for the garbage collector.
         def set_aside(buffer: Any) -> None:
-            parts.append(waiting.pop(id(buffer), None) or [buffer.raw()])
+            parts.append(waiting.pop(id(buffer), []) or [buffer.raw()])
 
         super().__init__(stream, protocol=5, buffer_callback=set_aside)
         self.waiting = waiting
@@ -59,10 +59,10 @@ class _Packer(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is Stacked:
             first = obj.arrays[0]
-            place = pickle.PickleBuffer(bytearray())
-            self.waiting[id(place)] = [array.reshape(-1).view(np.uint8) for array in obj.arrays]
+            stand_in = pickle.PickleBuffer(bytearray())
+            self.waiting[id(stand_in)] = [array.reshape(-1).view(np.uint8) for array in obj.arrays]
             shape = (len(obj.arrays), *first.shape)
-            return rebuild_tensor, (Tensor, place, dtypes.from_numpy(first.dtype).name, shape, False)
+            return rebuild_tensor, (Tensor, stand_in, dtypes.from_numpy(first.dtype).name, shape, False)
         if not isinstance(obj, Tensor) or obj.is_meta or obj.__dict__ or (obj._requires_grad and obj._node is not None):
             return NotImplemented
         values = np.ascontiguousarray(plain(obj)).reshape(-1).view(np.uint8)

@@ -186,6 +186,8 @@ class MultiProcessIterator(LoaderIterator):
         """End the workers; safe to call again."""
         self.usable = False
         self._finalizer()
+        for receiver in self.receivers:
+            receiver.blocks.clear()  # batches that are still held keep theirs
         if self.folder is not None:
             self.folder.cleanup()
 
