@@ -14,6 +14,7 @@ from flambeau.jit.tape import DRAWS, Call, Tape, Var, find_op
 # Primitives that do not look at what they are told: their callers do. (A trace has none of these.)
 _TRUSTING = frozenset({"as_strided", "as_strided_backward", "view_dtype", "lstm_scan_backward", "gru_scan_backward",
                        "rnn_scan_backward", "max_pool_select", "weight_gradient"})
+_POSITIVE = frozenset({"kernel", "stride", "dilation", "groups"})
 _ERRORS = ("IndexError", "ValueError", "RuntimeError")
 
 
@@ -160,6 +161,14 @@ def _call(entry: Any, var: Callable[[Any], Var], new: Callable[[Any], int]) -> C
     return Call(kind, name, inputs, attrs, outputs, entry["quiet"] is True, shapes, plain)
 
 
+def _numbers(value: Any) -> list[int]:
+    """The numbers of an attribute that is one, or a sequence of them."""
+    found = list(value) if type(value) in (tuple, list) else [value]
+    if not all(type(n) is int for n in found):
+        raise RuntimeError(f"expected whole numbers in the file, not {value!r:.60}")
+    return found
+
+
 def _expect(fine: bool, name: Any) -> None:
     if not fine:
         raise RuntimeError(f"a call of {name!r:.60} in the file is not valid")
@@ -170,6 +179,7 @@ def _checked_op(name: Any, inputs: list[Any], attrs: dict[str, Any], outputs: li
     op = find_op(name)
     _expect(name not in _TRUSTING, name)
     _expect("replay" not in op.attributes and set(attrs) <= set(op.attributes), name)
+    _expect(all(n >= 1 for key in _POSITIVE & set(attrs) for n in _numbers(attrs[key])), name)
     _expect(op.variadic or len(inputs) == len(op.parameters), name)
     _expect(op.outputs is None or len(outputs) == op.outputs, name)
     _expect(all(type(x) in (Var, int, float, bool, complex, type(None)) for x in inputs), name)

@@ -156,6 +156,9 @@ def perform(call: Call, values: dict[int, Any], usual: bool = True) -> None:
         if call.kind == "op":
             attrs = call.attrs if usual else adapted(call, given)
             op = REGISTRY[call.name]
+            guard = GUARDS.get(call.name)
+            if guard is not None and not guard(given, attrs):
+                raise RuntimeError(f"{call.name} with attributes that do not fit its operands: the trace is damaged")
             if op.view and given[0]._hidden:
                 plain(given[0])  # views are those of the order that the user knows of
             made = op.function(*given, **attrs)
@@ -176,6 +179,37 @@ def perform(call: Call, values: dict[int, Any], usual: bool = True) -> None:
             check(given[0], **call.attrs)
     finally:
         modes.grad = before
+
+
+def _scan_fits(given: list[Any], attrs: dict[str, Any]) -> bool:
+    """Whether the sizes of a recurrence are those of its operands."""
+    sizes, (gates, state) = attrs["sizes"], given[:2]
+    weights = given[2] if given[2].ndim == 2 and given[2].shape[0] == gates.shape[1] else given[3]
+    return bool(
+        sizes and all(type(n) is int and 0 < n <= state.shape[0] for n in sizes) and sum(sizes) == gates.shape[0]
+        and max(sizes) == state.shape[0] and gates.ndim == state.ndim == weights.ndim == 2
+        and weights.shape[0] == gates.shape[1] and weights.shape[1] == state.shape[1]
+    )
+
+
+def _expansion_fits(given: list[Any], attrs: dict[str, Any]) -> bool:
+    shape, target = given[0].shape, attrs["shape"]
+    lead = len(target) - len(shape)
+    return lead >= 0 and all(n >= 0 for n in target) and all(
+        n in (1, want) for n, want in zip(shape, target[lead:]))
+
+
+def _unfolding_fits(given: list[Any], attrs: dict[str, Any]) -> bool:
+    x, (dim, size, step) = given[0], (attrs["dim"], attrs["size"], attrs["step"])
+    length = x.shape[dim] if x.ndim else 1
+    return 0 <= size <= length and step > 0
+
+
+# Primitives that walk memory by numbers which their callers have checked; those of a file come from anywhere.
+GUARDS: dict[str, Callable[[list[Any], dict[str, Any]], bool]] = {
+    "lstm_scan": _scan_fits, "gru_scan": _scan_fits, "rnn_scan": _scan_fits, "expand": _expansion_fits,
+    "unfold": _unfolding_fits,
+}  # fmt: skip
 
 
 def _drawn_bernoulli(x: Tensor, p: float, scale: float | None) -> None:

@@ -234,6 +234,23 @@ def test_a_file_that_was_tampered_with_is_refused(change):
         torch.jit.load(rewritten(script, change))
 
 
+@pytest.mark.parametrize("function, shape, name, value", [
+    (lambda x: x.expand(4, 3), (1, 3), "shape", [4, 3_000_000]),
+    (lambda x: x.unfold(0, 2, 1), (5,), "size", 2_000_000_000),
+    (lambda x: F.unfold(x, 2), (1, 1, 4, 4), "kernel", [-9, 2]),
+])  # fmt: skip
+def test_sizes_that_reach_beyond_memory_are_refused(function, shape, name, value):
+    x = torch.ones(*shape)
+
+    def change(program):
+        for call in program["function"]["tapes"][0]["calls"]:
+            if name in call["attrs"]:
+                call["attrs"][name] = {"tuple": value} if isinstance(value, list) else value
+
+    with pytest.raises(RuntimeError):
+        torch.jit.load(rewritten(torch.jit.trace(function, x), change))(x)
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.trace(lambda x: x + torch.arange(50.0), torch.ones(50)), buffer)
