@@ -18,6 +18,7 @@ from flambeau.compiler import cache, interpreter
 from flambeau.compiler.assemble import Assembly, Parts
 from flambeau.compiler.graph import Graph, Ref, Value
 from flambeau.compiler.kernel import Apply, Reduce
+from flambeau.compiler.passes.batch import gather_updates
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean
 from flambeau.compiler.passes.decompose import decompose
@@ -28,6 +29,7 @@ from flambeau.compiler.steps import HostStep, KernelStep, LibraryStep, RoutineSt
 from flambeau.core.storage import EXPOSED, WATCHED
 from flambeau.core.tensor import storage_of
 
+BATCH = 1 << 15  # points of equal kernels in a row from which one parallel region for all pays
 LARGE = 16 << 20  # bytes of a program's memory from which malloc is asked to give its own back
 LONG = 200_000  # elements of work from which other threads of Python get to run meanwhile
 
@@ -65,7 +67,7 @@ class Program:
         self.generation = threads.generation
         self.lock = threading.Lock()
         steps, self.parts = lower(graph, self.threads)
-        steady = divide(graph, steps)
+        steady = divide(graph, gather_updates(graph, steps))
         self.steady_steps = len(steady.first)
         self.plan: Plan = plan(graph, [*steady.first, *steady.rest], steady.kept)
         if self.plan.size > LARGE:  # what the captured call freed is not wanted again
@@ -93,10 +95,19 @@ class Program:
         self.first = 0  # records that depend on state only: they run when it has changed
         pending = [self._step(step, assembly) for step in self.plan.steps]
         assembly.load()
+        skip = 0
         table: list[tuple[int, int]] = []  # (record, word) that hold an offset into the pointer table
         for number, (step, make) in enumerate(zip(self.plan.steps, pending)):
             if number == self.steady_steps:
                 self.first = len(records)
+            if number < skip:
+                continue
+            skip = self._batch_end(number, pending, assembly)
+            if skip > number + 1:
+                table.append((len(records), 2))
+                records.append(self._batch_record(pending[number:skip], assembly, native))
+                self.names.append(f"{skip - number} times {describe(step)}")
+                continue
             if isinstance(step, HostStep):
                 self.hosts.append((len(records), step))
                 continue
@@ -116,8 +127,7 @@ class Program:
         """Ask for the code of a step; what is returned makes its records once the code is loaded."""
         if isinstance(step, KernelStep):
             kernel, homes = merged(step, self.plan)
-            number = assembly.kernel(kernel)
-            return lambda code, native: self._kernel_records(code.parts(number), homes, code, native)
+            return KernelCode(self, assembly.kernel(kernel), homes)
         if isinstance(step, RoutineStep):
             assembly.routine(step)
             return lambda code, native: [
@@ -144,6 +154,32 @@ class Program:
             else:
                 found.append([native.SERIAL, address, at, phase.extent])
         return found
+
+    def _batch_end(self, number: int, pending: list[Any], code: Assembly) -> int:
+        """One past the last of the equal flat kernels that begin with step `number` and are worth a parallel region."""
+        first = pending[number]
+        function = first.flat(code) if isinstance(first, KernelCode) and self.threads > 1 else None
+        if function is None:
+            return number + 1
+        end = number + 1
+        while end < len(pending) and isinstance(pending[end], KernelCode) and pending[end].flat(code) == function:
+            end += 1
+        if number < self.steady_steps < end:
+            end = self.steady_steps
+        points = sum(made.extent(code) for made in pending[number:end])
+        return end if points >= BATCH else number + 1
+
+    def _batch_record(self, kernels: list[KernelCode], code: Assembly, native: Any) -> list[int]:
+        starts, extents = [0], []
+        for made in kernels:
+            extents.append(made.extent(code))
+            starts.append(starts[-1] + -(-extents[-1] // native.GRAIN) * native.GRAIN)
+        rows = [self._row([(home, 0) for home in made.homes]) for made in kernels]
+        words = np.array([*starts, *extents], np.int64)
+        self.kept.append(words)
+        address = words.ctypes.data
+        return [native.BATCH, code.address(kernels[0].flat(code)), rows[0], address, address + 8 * len(starts),
+                len(kernels), len(kernels[0].homes), starts[-1] // native.GRAIN]
 
     def _library_record(self, step: LibraryStep, native: Any) -> list[Any]:
         primitive = step.primitive
@@ -354,6 +390,28 @@ def divide(graph: Graph, steps: list[Step]) -> Split:
         if t is None or storage_of(t).flags & EXPOSED:
             return Split([], steps, set(), set())
     return split
+
+
+class KernelCode:
+    """A kernel step whose code is asked for: called with the loaded code, it makes its records."""
+
+    def __init__(self, program: Program, number: int, homes: list[Value]):
+        self.program = program
+        self.number = number
+        self.homes = homes
+
+    def __call__(self, code: Assembly, native: Any) -> list[list[int]]:
+        return self.program._kernel_records(code.parts(self.number), self.homes, code, native)
+
+    def flat(self, code: Assembly) -> str | None:
+        """The name of the kernel's only function, if that serves any extent."""
+        parts = code.parts(self.number)
+        return parts.phases[0].name if parts is not None and parts.flat and not parts.scratch else None
+
+    def extent(self, code: Assembly) -> int:
+        parts = code.parts(self.number)
+        assert parts is not None
+        return parts.phases[0].extent
 
 
 def describe(step: Step) -> str:

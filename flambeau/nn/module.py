@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any

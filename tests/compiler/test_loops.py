@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from llvmlite import ir
 
-from flambeau.backends.llvm import jit
-from flambeau.backends.llvm import registers as reg
-from flambeau.compiler.lower import loops
 from tests.compiler.interpreter import interpret
 from tests.compiler.running import Compiled, Maker
 
@@ -322,34 +316,3 @@ def test_mixed_types_and_double() -> None:
         np.zeros(1003),
         floats(1003),
     )
-
-
-@THREADS
-def test_one_update_of_many_parameters_in_one_region(threads: int) -> None:
-    m = Maker(10)
-    p, g, rate = m.load(), m.load(), m.load(dims=[])
-    m.store(m.sub(p, m.mul(rate, g)), slot=0)
-    module = ir.Module("batch")
-    emitted = loops.emit(module, m.kernel(), threads)
-    assert (
-        loops.emit(module, replace(m.kernel(), shape=(77,)), threads).phases[0].function is emitted.phases[0].function
-    )
-    extents = [1, 64, 10, 100_000, 7, 65, 3]
-    main = ir.Function(module, ir.FunctionType(ir.VoidType(), [reg.pointer]), "main")
-    builder = ir.IRBuilder(main.append_basic_block())
-    entries = []
-    for n, extent in enumerate(extents):
-        places = [
-            builder.gep(main.args[0], [ir.Constant(reg.i64, 3 * n + k)], source_etype=reg.pointer) for k in range(3)
-        ]
-        entries.append(([builder.load(place, typ=reg.pointer) for place in places], extent))
-    loops.emit_batch(builder, emitted, entries)
-    builder.ret_void()
-    code = jit.compile_and_load(module, ["main"])
-    rate = np.full(1, 0.25, "f4")
-    sets = [(floats(n), floats(n), rate) for n in extents]
-    before = [p.copy() for p, _, _ in sets]
-    table = (ctypes.c_void_p * (3 * len(sets)))(*(b.ctypes.data for one in sets for b in one))
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code.address("main"))(table)
-    for (p, g, _), old in zip(sets, before):
-        np.testing.assert_array_equal(p, old - np.float32(0.25) * g)

@@ -22,7 +22,7 @@ from llvmlite import ir
 from flambeau.backends.llvm import builtin, jit, runtime
 from flambeau.backends.llvm import registers as reg
 
-SERIAL, PARALLEL, LIBRARY, ROUTINE = range(4)
+SERIAL, PARALLEL, LIBRARY, ROUTINE, BATCH = range(5)
 """Kinds of records.
 
 SERIAL:   function, buffers, extent                   function(buffers, 0, extent)
@@ -30,7 +30,13 @@ PARALLEL: function, buffers, extent, grain            the same, [0, extent) divi
 LIBRARY:  primitive, stream, count, arguments, handles, number of handles
                                                       set each (memory, address of its pointer), then execute
 ROUTINE:  function, buffers                           function(buffers)
+BATCH:    function, buffers, starts, extents, count, slots, grains
+                                                      one kernel on many sets of buffers, `slots` pointers each, in one
+                                                      parallel region: set n has `extents[n]` points, which begin at
+                                                      starts[n], a multiple of GRAIN, of all
 """
+
+GRAIN = 64  # points of a batch that stay together: a kernel's shares begin at multiples of it
 
 WORDS = 8
 POINTERS, RECORDS, FIRST, LAST, DYNAMIC, STARTS, POSITIONS, STATUS, RELEASE, EXECUTE, SET_HANDLE, EXTRAS = range(12)
@@ -67,6 +73,31 @@ def _share(module: Any) -> Any:
     last = b.mul(end, grain)
     last = b.select(b.icmp_signed("<", last, extent), last, extent)
     _call(b, function, _kernel, [buffers, b.mul(begin, grain), last])
+    b.ret_void()
+    return f
+
+
+def _batch_share(module: Any) -> Any:
+    """What a thread of a batch does: data is the record, [begin, end) counts grains of all sets together."""
+    f = ir.Function(module, _kernel, "batch_share")
+    f.linkage = "private"
+    b = ir.IRBuilder(f.append_basic_block())
+    record, begin, end = f.args
+    function, rows = _word(b, record, 1, reg.pointer), _word(b, record, 2, reg.pointer)
+    starts, extents = _word(b, record, 3, reg.pointer), _word(b, record, 4, reg.pointer)
+    grain, zero = ir.Constant(reg.i64, GRAIN), ir.Constant(reg.i64, 0)
+    from_, to = b.mul(begin, grain), b.mul(end, grain)
+    slots = _word(b, record, 6)
+
+    def entry(n: Any) -> None:
+        start, extent = _word(b, starts, n), _word(b, extents, n)
+        first, last = b.sub(from_, start), b.sub(to, start)
+        first = b.select(b.icmp_signed(">", first, zero), first, zero)
+        last = b.select(b.icmp_signed("<", last, extent), last, extent)
+        with b.if_then(b.icmp_signed("<", first, last)):
+            _call(b, function, _kernel, [_at(b, rows, b.mul(n, slots)), first, last])
+
+    _loop(b, zero, _word(b, record, 5), entry)
     b.ret_void()
     return f
 
@@ -108,7 +139,7 @@ def _library(b: Any, header: Any, record: Any) -> None:
 
 def _steps(module: Any) -> Any:
     """The loop over records: void (ptr header)."""
-    share = _share(module)
+    share, batch_share = _share(module), _batch_share(module)
     f = ir.Function(module, ir.FunctionType(_void, [reg.pointer]), "steps")
     f.linkage = "private"
     b = ir.IRBuilder(f.append_basic_block())
@@ -120,12 +151,14 @@ def _steps(module: Any) -> Any:
         record = _at(b, records, b.mul(i, ir.Constant(reg.i64, WORDS)))
         after = b.append_basic_block()
         choice = b.switch(_word(b, record, 0), after)
-        for kind in (SERIAL, PARALLEL, LIBRARY, ROUTINE):
+        for kind in (SERIAL, PARALLEL, LIBRARY, ROUTINE, BATCH):
             block = b.append_basic_block()
             choice.add_case(ir.Constant(reg.i64, kind), block)
             b.position_at_end(block)
             if kind == LIBRARY:
                 _library(b, header, record)
+            elif kind == BATCH:
+                runtime.parallel_for(b, batch_share, record, _word(b, record, 7))
             else:
                 function, buffers = _word(b, record, 1, reg.pointer), _word(b, record, 2, reg.pointer)
                 if kind == SERIAL:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,6 @@ from flambeau.compiler.kernel import Gather, Kernel, Load, Store
 from flambeau.compiler.lower.columns import Tiles, write_along_columns
 from flambeau.compiler.lower.nest import Nest, Unsupported, cost, simplify
 from flambeau.compiler.lower.partials import cut_length, group_of_rows, write_column_shares, write_row_shares
-from flambeau.compiler.lower.points import const, loop, minimum
 from flambeau.compiler.lower.pointwise import Rows, write_flat, write_rows
 from flambeau.compiler.lower.rows import write_along_rows, write_single_row
 from flambeau.compiler.lower.stages import Shares, Stages
@@ -220,66 +219,4 @@ def emit_call(builder: ir.IRBuilder, emitted: Emitted, buffers: Any) -> None:
         runtime.parallel_for(builder, phase.function, buffers, phase.extent, threads=threads, grain=phase.grain)
 
 
-def emit_batch(builder: ir.IRBuilder, emitted: Emitted, entries: Sequence[tuple[Sequence[Any], int]]) -> None:
-    """Emit the run of one flat kernel on many sets of buffers, (list of pointers, extent) each, in one parallel region.
-
-    The points of all sets together are divided among the threads. Raises: ValueError if the kernel is not flat.
-    """
-    if not emitted.flat:
-        raise ValueError("emit_batch: expected a pointwise kernel of one dimension")
-    (phase,) = emitted.phases
-    slots = len(entries[0][0])
-    table = reg.stack_room(builder, ir.ArrayType(reg.pointer, slots * len(entries)))
-    for n, (buffers, _) in enumerate(entries):
-        for slot, buffer in enumerate(buffers):
-            place = builder.gep(table, [const(n * slots + slot)], source_etype=reg.pointer)
-            builder.store(buffer, place)
-    extents = [extent for _, extent in entries]
-    body, total = _batch(builder.module, phase, slots, extents)
-    cost = phase.cost / max(1, phase.extent) * sum(extents)
-    runtime.parallel_for(
-        builder, body, table, total, threads=emitted.threads if cost >= PARALLEL else 1, grain=phase.grain
-    )
-
-
-def _batch(module: ir.Module, phase: Phase, slots: int, extents: Sequence[int]) -> tuple[ir.Function, int]:
-    """A function over the points of all sets, each set padded to whole grains; and how many points that are."""
-    starts = [0]
-    for extent in extents:
-        starts.append(starts[-1] + -(-extent // phase.grain) * phase.grain)
-    key = repr((phase.function.name, slots, extents))
-    name = f"loops.batch.{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
-    if name in module.globals:
-        return module.globals[name], starts[-1]
-    function = ir.Function(module, FUNCTION, name)
-    function.linkage = "internal"
-    b = ir.IRBuilder(function.append_basic_block())
-    table, begin, end = function.args
-    arrays = [_constants(module, f"{name}.{what}", v) for what, v in (("starts", starts), ("extents", extents))]
-
-    def entry(n: Any, _: Any) -> list[Any]:
-        start, extent = (b.load(b.gep(a, [n], source_etype=reg.i64), typ=reg.i64) for a in arrays)
-        first = b.sub(begin, start)
-        first = b.select(b.icmp_signed(">", first, const(0)), first, const(0))
-        last = minimum(b, b.sub(end, start), extent)
-        with b.if_then(b.icmp_signed("<", first, last)):
-            buffers = b.gep(table, [b.mul(n, const(slots))], source_etype=reg.pointer)
-            b.call(phase.function, [buffers, first, last])
-        return []
-
-    loop(b, const(0), const(len(extents)), 1, [], entry)
-    b.ret_void()
-    return function, starts[-1]
-
-
-def _constants(module: ir.Module, name: str, values: Sequence[int]) -> ir.GlobalVariable:
-    """An array of i64 in the module."""
-    kind = ir.ArrayType(reg.i64, len(values))
-    made = ir.GlobalVariable(module, kind, name)
-    made.linkage = "internal"
-    made.global_constant = True
-    made.initializer = ir.Constant(kind, list(values))
-    return made
-
-
-__all__ = ["Emitted", "Phase", "Unsupported", "emit", "emit_batch", "emit_call"]
+__all__ = ["Emitted", "Phase", "Unsupported", "emit", "emit_call"]
