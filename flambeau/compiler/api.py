@@ -149,7 +149,10 @@ class Compiled:
             raise Unrecordable(f"it sets an attribute of a {kind}", line, later=True)
         if watched.iterators:
             raise Unrecordable(f"it takes from '{watched.iterators[0]}', which is an iterator")
-        place = watched.changed()
+        for group, items in recorder.options_read:
+            if tuple(group.items()) != items:
+                raise Unrecordable("it changes options of an optimizer")
+        place = watched.changed_inside() or watched.changed()
         if place is not None:
             raise Unrecordable(f"it changes '{place}', which is outside of it", None, later=True)
         return Entry(recorder, Guards(recorder, watched), result)

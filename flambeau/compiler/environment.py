@@ -75,6 +75,7 @@ class Environment:
 
     def __init__(self) -> None:
         self.places: list[Place] = []
+        self.ours: list[tuple[Any, str, Any]] = []  # schedulers and their like, with the numbers they held
         self.iterators: list[str] = []  # names of things that give something else each time
         self._seen: set[int] = set()
         self._kept: list[Any] = []
@@ -85,6 +86,10 @@ class Environment:
             if not place.holds():
                 return place.name
         return None
+
+    def changed_inside(self) -> str | None:
+        """The name of an object of this package (a scheduler) that the call has changed."""
+        return next((name for thing, name, before in self.ours if _numbers_of(thing) != before), None)
 
     def modules(self) -> list[Any]:
         """Modules in sight, with those inside of them."""
@@ -126,6 +131,8 @@ class Environment:
             for key in list(value.__dict__)[:_MANY]:
                 self.add("item", value.__dict__, key, f"{name}.{key}", depth - 1)
             self.look_into(type(value), name, depth - 1)
+        elif _has_state_of_ours(value):
+            self.ours.append((value, name, _numbers_of(value)))
 
     def _container(self, value: Any, name: str, depth: int) -> None:
         items = value.values() if isinstance(value, dict) else value
@@ -169,6 +176,7 @@ class Environment:
             return
         for cell, label in zip(function.__closure__ or (), code.co_freevars):
             self.add("cell", cell, None, label, depth - 1)
+            self._used(_contents(cell), label, depth)
         for defaults in (function.__defaults__, function.__kwdefaults__):
             if defaults:
                 self.look_into(defaults, f"defaults of {name}", depth - 1)
@@ -182,6 +190,15 @@ class Environment:
                             self.add("item", vars(found), attribute, f"{label}.{attribute}", depth - 1)
             elif found is not _MISSING and not _is_ours(found):
                 self.add("item", space, label, label, depth - 1)
+            elif _has_state_of_ours(found):
+                self.add("item", space, label, label, depth - 1)
+                self._used(found, label, depth)
+
+    def _used(self, thing: Any, name: str, depth: int) -> None:
+        """An object of ours that the function names itself: what it reads of it may be anything."""
+        if _has_state_of_ours(thing):
+            for key in list(thing.__dict__):
+                self.add("item", thing.__dict__, key, f"{name}.{key}", depth - 1)
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -222,6 +239,22 @@ def _is_users(thing: Any) -> bool:
     if file is None:
         return module.__name__ == "__main__"
     return not file.startswith((PACKAGE, *_library_folders()))
+
+
+def _has_state_of_ours(value: Any) -> bool:
+    """Whether it is an object of this package with attributes that its methods change: a scheduler, a scaler."""
+    return (
+        _is_ours(type(value)) and hasattr(value, "__dict__") and not isinstance(value, (type, Tensor, types.FunctionType))
+        and not _is_module(value) and not hasattr(value, "param_groups") and not hasattr(value, "entries")
+    )
+
+
+def _numbers_of(thing: Any) -> dict[str, Any]:
+    """The plain attributes, and lists of plain ones."""
+    return {
+        key: list(value) if isinstance(value, list) else value for key, value in thing.__dict__.items()
+        if is_plain(value) or (isinstance(value, list) and all(map(is_plain, value)))
+    }
 
 
 def _is_users_object(value: Any) -> bool:

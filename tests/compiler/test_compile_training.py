@@ -381,3 +381,22 @@ def test_no_memory_is_lost():
         run.step(*batch)
     gc.collect()
     assert len(gc.get_objects()) - before < 50
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_scheduler_that_steps_inside(size):
+    def step(model, optimizer):
+        scheduler = optim.lr_scheduler.StepLR(optimizer, size, gamma=0.5)
+
+        def run(x, y):
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            return loss
+
+        return run
+
+    with pytest.warns(UserWarning, match="it changes"):
+        compare(step=step)
