@@ -18,7 +18,7 @@ import numpy as np
 # Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _ARRAYS_KEPT = 256 << 20  # larger ones go straight back to the system
-_FREE_KEPT = 512 << 20    # what may lie free at the end of the heap
+_FREE_KEPT = 512 << 20  # what may lie free at the end of the heap
 _HUGE = 4 << 20  # bytes from which huge pages pay
 
 

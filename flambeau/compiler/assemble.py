@@ -74,10 +74,14 @@ class Assembly:
         described = json.loads(payload[8 : 8 + size])
         self.names = described["routines"]
         self.found = [
-            None if parts is None else Parts(tuple(Phase(**p) for p in parts["phases"]), parts["scratch"], parts["flat"])
+            None
+            if parts is None
+            else Parts(tuple(Phase(**p) for p in parts["phases"]), parts["scratch"], parts["flat"])
             for parts in described["kernels"]
         ]
-        functions = {p.name for parts in self.found if parts is not None for p in parts.phases} | set(self.names.values())
+        functions = {p.name for parts in self.found if parts is not None for p in parts.phases} | set(
+            self.names.values()
+        )
         self.code = jit.load_object(payload[8 + size :], functions) if functions else None
 
     def _compile(self) -> bytes:
@@ -96,8 +100,12 @@ class Assembly:
                 kernels.append(None)
                 continue
             phases = [
-                Phase(_exported(p.function), p.extent, p.grain,
-                      emitted.threads > 1 and p.cost >= loops.PARALLEL and p.extent > p.grain)
+                Phase(
+                    _exported(p.function),
+                    p.extent,
+                    p.grain,
+                    emitted.threads > 1 and p.cost >= loops.PARALLEL and p.extent > p.grain,
+                )
                 for p in emitted.phases
             ]
             kernels.append(asdict(Parts(tuple(phases), emitted.scratch, emitted.flat)))

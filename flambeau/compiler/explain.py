@@ -27,9 +27,11 @@ class Explanation:
         self.after = "" if program is None else str(program.graph)
         self.arena = 0 if program is None else program.plan.size
         self.apart = 0 if program is None else sum(v.nbytes for v in {*program.plan.offsets, *program.plan.same})
-        self.parts = [] if program is None else [
-            (titles(steps), nodes, steps, *costs(nodes, steps)) for nodes, steps in program.parts
-        ]
+        self.parts = (
+            []
+            if program is None
+            else [(titles(steps), nodes, steps, *costs(nodes, steps)) for nodes, steps in program.parts]
+        )
         self.counts = {} if program is None else counted(program.plan.steps)
 
     @property
@@ -48,8 +50,12 @@ class Explanation:
             lines.append(f"{number:3} {title}   [{amount(flops)}FLOP, {amount(nbytes)}B]")
             lines += [f"      {node_text(node)}" for node in nodes]
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
-        lines += ["", "== in all", f"{kinds}; {amount(self.flops)}FLOP, {amount(self.nbytes)}B moved",
-                  f"memory between: {amount(self.arena)}B in one arena ({amount(self.apart)}B without sharing)"]
+        lines += [
+            "",
+            "== in all",
+            f"{kinds}; {amount(self.flops)}FLOP, {amount(self.nbytes)}B moved",
+            f"memory between: {amount(self.arena)}B in one arena ({amount(self.apart)}B without sharing)",
+        ]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -83,8 +89,15 @@ def counted(steps: list[Step]) -> dict[str, int]:
     """How many steps there are of each kind."""
     found: dict[str, int] = {}
     for step in steps:
-        kind = ("kernels" if isinstance(step, KernelStep) else "library calls" if isinstance(step, LibraryStep)
-                else "calls of Python" if isinstance(step, HostStep) else "routines")
+        kind = (
+            "kernels"
+            if isinstance(step, KernelStep)
+            else "library calls"
+            if isinstance(step, LibraryStep)
+            else "calls of Python"
+            if isinstance(step, HostStep)
+            else "routines"
+        )
         found[kind] = found.get(kind, 0) + 1
     return found
 

@@ -70,8 +70,10 @@ class Ref:
 
     def is_whole(self) -> bool:
         """Whether this is the value as it was made."""
-        return self.shape == self.value.shape and self.offset == 0 and same_order(
-            self.shape, self.strides, self.value.strides
+        return (
+            self.shape == self.value.shape
+            and self.offset == 0
+            and same_order(self.shape, self.strides, self.value.strides)
         )
 
 
@@ -131,8 +133,7 @@ class Check:
         """Whether it holds of the window's values; nan is out of bounds."""
         if array.min() >= self.low and array.max() <= self.high:
             return True
-        return self.but is not None and bool(
-            (((array >= self.low) & (array <= self.high)) | (array == self.but)).all())
+        return self.but is not None and bool((((array >= self.low) & (array <= self.high)) | (array == self.but)).all())
 
 
 @dataclass

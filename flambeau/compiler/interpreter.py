@@ -43,8 +43,14 @@ def run_node(node: Node, operands: list[Any]) -> tuple[Any, ...]:
         window(out, reference)[...] = operands[1]
         return (out,)
     if node.op == "@reduce":
-        reduce = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or,
-                  "all": np.logical_and}[node.attrs["kind"]].reduce
+        reduce = {
+            "sum": np.add,
+            "prod": np.multiply,
+            "max": np.maximum,
+            "min": np.minimum,
+            "any": np.logical_or,
+            "all": np.logical_and,
+        }[node.attrs["kind"]].reduce
         return (np.asarray(reduce(operands[0], axis=node.attrs["dims"], keepdims=node.attrs["keepdim"])),)
     if node.op == "@gather":
         return (np.take(operands[0], operands[1], axis=node.attrs["dim"]),)

@@ -79,8 +79,9 @@ def _makers(steps: list[Step]) -> dict[Value, list[int]]:
     return found
 
 
-def _write_in_place(graph: Graph, made: Plan, target: Value, ref: Ref, reads: dict[Value, int],
-                    makers: dict[Value, list[int]]) -> bool:
+def _write_in_place(
+    graph: Graph, made: Plan, target: Value, ref: Ref, reads: dict[Value, int], makers: dict[Value, list[int]]
+) -> bool:
     """Let the step that makes a result write it straight into outside memory."""
     value = ref.value
     if not ref.is_whole() or value.source is not None or value in graph.constants or value in made.same:
@@ -130,9 +131,15 @@ def _reuse_operands(graph: Graph, made: Plan, kept: Collection[Value]) -> None:
             for old in step.reads:
                 home = made.home(old)
                 if (
-                    old not in fixed and home not in fixed and home not in taken and old not in taken
-                    and last[old] == number and last.get(home, -1) <= number
-                    and old.nbytes == new.nbytes and old.dtype == new.dtype and _may_overwrite(step, old, new)
+                    old not in fixed
+                    and home not in fixed
+                    and home not in taken
+                    and old not in taken
+                    and last[old] == number
+                    and last.get(home, -1) <= number
+                    and old.nbytes == new.nbytes
+                    and old.dtype == new.dtype
+                    and _may_overwrite(step, old, new)
                     and not any(last.get(v, -1) > number for v in sharing.get(home, ()))
                 ):
                     made.same[new] = old

@@ -10,7 +10,7 @@ from flambeau.compiler.graph import Graph, Node, Ref, Value
 
 
 def shape_text(dtype: np.dtype, shape: tuple[int, ...]) -> str:
-    """"f32[3, 4]"."""
+    """ "f32[3, 4]"."""
     names = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32", "uint8": "u8"}
     return f"{names.get(dtype.name, dtype.name)}{list(shape)}"
 
@@ -36,7 +36,7 @@ def value_text(value: Value) -> str:
 
 
 def node_text(node: Node) -> str:
-    """"%3: f32[4] = add(%1, %2)"."""
+    """ "%3: f32[4] = add(%1, %2)"."""
     made = ", ".join("_" if v is None else value_text(v) for v in node.outputs)
     attrs = ", ".join(f"{k}={attribute_text(v)}" for k, v in node.attrs.items())
     return f"{made} = {node.op}({', '.join([operand_text(x) for x in node.inputs] + ([attrs] if attrs else []))})"

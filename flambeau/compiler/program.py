@@ -178,8 +178,16 @@ class Program:
         words = np.array([*starts, *extents], np.int64)
         self.kept.append(words)
         address = words.ctypes.data
-        return [native.BATCH, code.address(kernels[0].flat(code)), rows[0], address, address + 8 * len(starts),
-                len(kernels), len(kernels[0].homes), starts[-1] // native.GRAIN]
+        return [
+            native.BATCH,
+            code.address(kernels[0].flat(code)),
+            rows[0],
+            address,
+            address + 8 * len(starts),
+            len(kernels),
+            len(kernels[0].homes),
+            starts[-1] // native.GRAIN,
+        ]
 
     def _library_record(self, step: LibraryStep, native: Any) -> list[Any]:
         primitive = step.primitive
@@ -212,7 +220,9 @@ class Program:
         """A place inside the memory of a value given at each call: the pointer table gets the sum."""
         return (value, extra)
 
-    def _lay_out(self, records: list[list[int]], handles: list[list[int]], table: list[tuple[int, int]], native: Any) -> None:
+    def _lay_out(
+        self, records: list[list[int]], handles: list[list[int]], table: list[tuple[int, int]], native: Any
+    ) -> None:
         word = np.int64
         self.table = np.array(self.pointers or [0], word)
         base = self.table.ctypes.data
@@ -242,7 +252,11 @@ class Program:
         self.header = np.zeros(native.HEADER_WORDS, word)
         h = self.header
         h[native.POINTERS], h[native.RECORDS] = base, self.records.ctypes.data
-        h[native.DYNAMIC], h[native.STARTS], h[native.POSITIONS] = len(order), self.starts.ctypes.data, self.positions.ctypes.data
+        h[native.DYNAMIC], h[native.STARTS], h[native.POSITIONS] = (
+            len(order),
+            self.starts.ctypes.data,
+            self.positions.ctypes.data,
+        )
         h[native.EXTRAS] = self.extras.ctypes.data
         h[native.LAST] = self.count
         if handles:
@@ -365,12 +379,13 @@ class Program:
         return _as(flat, value)
 
     def _run_host(self, step: HostStep, known: dict[Value, np.ndarray]) -> None:
-        operands = [
-            interpreter.window(self.array(x.value, known), x) if isinstance(x, Ref) else x for x in step.inputs
-        ]
+        operands = [interpreter.window(self.array(x.value, known), x) if isinstance(x, Ref) else x for x in step.inputs]
         for value, result in zip(step.outputs, step.run(*operands)):
-            if value is not None and (value in self.plan.offsets or self.plan.home(value) in known
-                                      or self.plan.home(value) in self.plan.offsets):
+            if value is not None and (
+                value in self.plan.offsets
+                or self.plan.home(value) in known
+                or self.plan.home(value) in self.plan.offsets
+            ):
                 if np.shape(result) != value.shape:
                     raise RuntimeError(f"{step.name} of a compiled program made {np.shape(result)}, not {value.shape}")
                 self.array(value, known)[...] = result
@@ -417,8 +432,11 @@ class KernelCode:
 def describe(step: Step) -> str:
     """What a step does, in a few words."""
     if isinstance(step, KernelStep):
-        ops = [i.op if isinstance(i, Apply) else f"{type(i).__name__.lower()} {i.kind}" for i in step.kernel.body
-               if isinstance(i, (Apply, Reduce))]
+        ops = [
+            i.op if isinstance(i, Apply) else f"{type(i).__name__.lower()} {i.kind}"
+            for i in step.kernel.body
+            if isinstance(i, (Apply, Reduce))
+        ]
         counted = [f"{op} x{ops.count(op)}" if ops.count(op) > 1 else op for op in dict.fromkeys(ops)]
         return f"kernel {list(step.kernel.shape)}: {', '.join(counted) or 'copy'}"
     if isinstance(step, LibraryStep):

@@ -82,8 +82,10 @@ def _check_arguments(w: Writer, entry: Entry, tensors: list[Tensor], arguments: 
         array = t._array
         w.line(f"    x{i} = {name}._array")
         hidden = f" or {name}._hidden is not {t._hidden}" if array.ndim > 3 else ""
-        w.line(f"    if x{i}.shape != {array.shape} or x{i}.strides != {array.strides} or x{i}.dtype is not "
-               f"{w.name(array.dtype)} or {name}._requires_grad is not {t._requires_grad}{hidden}: return MISS")
+        w.line(
+            f"    if x{i}.shape != {array.shape} or x{i}.strides != {array.strides} or x{i}.dtype is not "
+            f"{w.name(array.dtype)} or {name}._requires_grad is not {t._requires_grad}{hidden}: return MISS"
+        )
     if not arguments:
         w.line("    pass")
     w.line("except AttributeError: return MISS")
@@ -99,16 +101,21 @@ def _check_state(w: Writer, entry: Entry, tensors: list[Tensor], modes_key: tupl
     grad, inference, autocast, default, _ = modes_key
     w.miss_if(f"{w.name(threads)}.generation != {threads.generation}")
     w.miss_if("recording.recorder is not None")
-    w.miss_if(f"modes.grad is not {grad} or modes.inference is not {inference} or modes.autocast is not {w.name(autocast)}"
-              f" or {w.name(dtypes.default_dtype)}() is not {w.name(default)}")
+    w.miss_if(
+        f"modes.grad is not {grad} or modes.inference is not {inference} or modes.autocast is not {w.name(autocast)}"
+        f" or {w.name(dtypes.default_dtype)}() is not {w.name(default)}"
+    )
     w.miss_if(f"recording.changes != {w.name(guards)}.changes")
     for place in guards.environment.places:
         value, holder = w.name(place.value), w.name(place.holder)
         if place.kind == "cell":
             w.miss_if(f"{holder}.cell_contents is not {value}")
         elif place.kind == "item":
-            w.miss_if(f"{holder}.get({place.key!r}) is not {value}" if isinstance(place.key, (str, int)) else
-                      f"{holder}.get({w.name(place.key)}) is not {value}")
+            w.miss_if(
+                f"{holder}.get({place.key!r}) is not {value}"
+                if isinstance(place.key, (str, int))
+                else f"{holder}.get({w.name(place.key)}) is not {value}"
+            )
         elif place.kind == "length":
             w.miss_if(f"len({holder}) != {place.value}")
         elif place.kind == "values":
@@ -181,8 +188,10 @@ def _inputs(w: Writer, entry: Entry, tensors: list[Tensor]) -> list[str]:
                 w.line(f"g{len(names)} = {holder}._array")
                 names.append(f"g{len(names)}")
                 array = t._array
-                w.miss_if(f"{names[-1]}.shape != {array.shape} or {names[-1]}.strides != {array.strides} or "
-                          f"{names[-1]}.dtype is not {w.name(array.dtype)}")
+                w.miss_if(
+                    f"{names[-1]}.shape != {array.shape} or {names[-1]}.strides != {array.strides} or "
+                    f"{names[-1]}.dtype is not {w.name(array.dtype)}"
+                )
                 continue
             w.miss_if(f"{holder}._array is not {w.name(t._array)} or {holder}._requires_grad is not {t._requires_grad}")
             names.append(w.name(t._array))
@@ -210,8 +219,11 @@ def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
     w.line(f"{w.name(program)}.run({', '.join([*inputs, *outputs])})")
     for value in entry.graph.writes:
         source = value.source
-        t = (f"a{source.what}" if source.kind == "argument" else
-             w.name(source.what) + ("._grad" if source.kind == "grad" else ""))
+        t = (
+            f"a{source.what}"
+            if source.kind == "argument"
+            else w.name(source.what) + ("._grad" if source.kind == "grad" else "")
+        )
         w.line(f"s = {t}._storage")  # asking it for truth would count its bytes
         w.line(f"if s is None: s = {w.name(storage_of)}({t})")
         w.line("s.version += 1")
@@ -232,8 +244,10 @@ def _gradient_memory(w: Writer, leaf: Tensor, name: str, value: Any) -> None:
     # and the argument. A storage means that somebody may have a view.
     w.line(f"g = {p}._grad")
     w.line(f"{name} = {slot}[0]")
-    w.line(f"if g is None or g._array is not {name} or g._storage is not None or {count}(g) > 3 or "
-           f"{count}({name}) > 4 or g.__class__ is not {w.name(Tensor)}:")
+    w.line(
+        f"if g is None or g._array is not {name} or g._storage is not None or {count}(g) > 3 or "
+        f"{count}({name}) > 4 or g.__class__ is not {w.name(Tensor)}:"
+    )
     w.line(f"    {name} = {slot}[0] = {w.name(_maker(value))}()")
     w.line(f"    {p}._grad = wrap({name})")
     w.line("g = None")

@@ -40,7 +40,11 @@ def run(compiled: bool, optimizer_class, steps: int = 5, **options):
 
 @pytest.mark.parametrize(
     ("optimizer", "options"),
-    [(torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}), (torch.optim.Adam, {"lr": 0.1}), (torch.optim.RMSprop, {"lr": 0.01})],
+    [
+        (torch.optim.SGD, {"lr": 0.01, "momentum": 0.9}),
+        (torch.optim.Adam, {"lr": 0.1}),
+        (torch.optim.RMSprop, {"lr": 0.01}),
+    ],
     ids=["sgd", "adam", "rmsprop"],
 )
 def test_one_region_updates_all_parameters(two_threads, monkeypatch, optimizer, options):

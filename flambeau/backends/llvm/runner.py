@@ -57,7 +57,9 @@ def _word(b: Any, base: Any, index: Any, kind: Any = reg.i64) -> Any:
 
 def _call(b: Any, function: Any, kind: Any, arguments: list[Any]) -> Any:
     """A call through an address."""
-    typed = ir.instructions.CastInstr(b.block, "bitcast", function, kind.as_pointer(), b.function.scope.deduplicate("f"))
+    typed = ir.instructions.CastInstr(
+        b.block, "bitcast", function, kind.as_pointer(), b.function.scope.deduplicate("f")
+    )
     b._insert(typed)  # llvmlite wants to know the signature; to LLVM one pointer is like another
     return b.call(typed, arguments)
 
@@ -126,13 +128,25 @@ def _library(b: Any, header: Any, record: Any) -> None:
     def put(i: Any) -> None:
         pair = b.mul(i, ir.Constant(reg.i64, 2))
         place = _word(b, handles, b.add(pair, ir.Constant(reg.i64, 1)), reg.pointer)
-        _call(b, _word(b, header, SET_HANDLE, reg.pointer), set_handle,
-              [_word(b, handles, pair, reg.pointer), _word(b, place, 0, reg.pointer)])
+        _call(
+            b,
+            _word(b, header, SET_HANDLE, reg.pointer),
+            set_handle,
+            [_word(b, handles, pair, reg.pointer), _word(b, place, 0, reg.pointer)],
+        )
 
     _loop(b, ir.Constant(reg.i64, 0), _word(b, record, 6), put)
-    status = _call(b, _word(b, header, EXECUTE, reg.pointer), execute, [
-        _word(b, record, 1, reg.pointer), _word(b, record, 2, reg.pointer),
-        b.trunc(_word(b, record, 3), reg.i32), _word(b, record, 4, reg.pointer)])
+    status = _call(
+        b,
+        _word(b, header, EXECUTE, reg.pointer),
+        execute,
+        [
+            _word(b, record, 1, reg.pointer),
+            _word(b, record, 2, reg.pointer),
+            b.trunc(_word(b, record, 3), reg.i32),
+            _word(b, record, 4, reg.pointer),
+        ],
+    )
     with b.if_then(b.icmp_signed("!=", status, ir.Constant(reg.i32, 0)), likely=False):
         b.store(b.sext(status, reg.i64), _at(b, header, STATUS))
 

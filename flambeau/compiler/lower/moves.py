@@ -42,7 +42,9 @@ def update(node: Node, low: Lowering) -> list[Step] | None:
     given = [x for x in (old, values) if isinstance(x, Ref)]
     if not simple(out, *given) or (isinstance(values, Ref) and values.shape != shape):
         return None
-    first = copy_step(old, out, 0, out.strides) if isinstance(old, Ref) else fill_step(old, out, out.shape, 0, out.strides)
+    first = (
+        copy_step(old, out, 0, out.strides) if isinstance(old, Ref) else fill_step(old, out, out.shape, 0, out.strides)
+    )
     if isinstance(values, Ref):
         return [first, copy_step(values, out, offset, strides)]
     return [first, fill_step(values, out, shape, offset, strides)]

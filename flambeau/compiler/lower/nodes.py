@@ -60,5 +60,6 @@ def node_steps(node: Node, low: Lowering) -> list[Step]:
 
 def host_step(node: Node) -> HostStep:
     """The op's own kernel, called from Python."""
-    return HostStep(lambda *operands: interpreter.run_node(node, list(operands)), tuple(node.inputs), tuple(node.outputs),
-                    node.op)
+    return HostStep(
+        lambda *operands: interpreter.run_node(node, list(operands)), tuple(node.inputs), tuple(node.outputs), node.op
+    )

@@ -42,8 +42,9 @@ def index_rows(node: Node, low: Lowering) -> list[Step] | None:
     return _scatter(node, low, source, index, x.shape[0], x, adding=node.op == "index_add")
 
 
-def _scatter(node: Node, low: Lowering, values: Any, index: Any, rows: int, start: Ref | None,
-             adding: bool) -> list[Step] | None:
+def _scatter(
+    node: Node, low: Lowering, values: Any, index: Any, rows: int, start: Ref | None, adding: bool
+) -> list[Step] | None:
     out = node.outputs[0]
     if out is None or not isinstance(values, Ref) or not isinstance(index, Ref) or values.dtype != FLOAT:
         return None

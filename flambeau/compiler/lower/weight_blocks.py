@@ -39,8 +39,12 @@ def fits(geometry: Geometry) -> bool:
     stride = tuple(geometry.parameters[0][:2])
     outputs, channels = geometry.w[:2]
     return (
-        stride == (1, 1) and geometry.w[3] <= MOST_TAPS and geometry.w[2] > 1 and channels % LANES == 0
-        and min(channels, outputs) >= FEW_CHANNELS and channels * outputs >= FEW_WEIGHTS
+        stride == (1, 1)
+        and geometry.w[3] <= MOST_TAPS
+        and geometry.w[2] > 1
+        and channels % LANES == 0
+        and min(channels, outputs) >= FEW_CHANNELS
+        and channels * outputs >= FEW_WEIGHTS
         and geometry.y[2] * geometry.y[3] >= FEW_PIXELS
     )
 
@@ -59,10 +63,16 @@ def weight_in_blocks(plan: Plan, geometry: Geometry, x: Ref, grad: Ref, of_weigh
     plan.steps.append(_added(sums, of_weight, geometry.w, shape.sum_strides, shares))
     if of_bias is not None:
         windows = grad.shape[0] * grad.shape[2] * grad.shape[3]
-        body: tuple[Instruction, ...] = (Load(0, (1, outputs), grad.offset, FLOAT), Reduce("sum", 0, FLOAT),
-                                         Store(1, (of_bias.strides[0], 0), of_bias.offset, 1, FLOAT))
-        plan.steps.append(KernelStep(Kernel((outputs, windows), 1, body, 2), (grad.value, of_bias.value),
-                                     (grad.value,), (of_bias.value,)))
+        body: tuple[Instruction, ...] = (
+            Load(0, (1, outputs), grad.offset, FLOAT),
+            Reduce("sum", 0, FLOAT),
+            Store(1, (of_bias.strides[0], 0), of_bias.offset, 1, FLOAT),
+        )
+        plan.steps.append(
+            KernelStep(
+                Kernel((outputs, windows), 1, body, 2), (grad.value, of_bias.value), (grad.value,), (of_bias.value,)
+            )
+        )
 
 
 def _added(sums: Value, target: Ref, w: tuple[int, ...], strides: tuple[int, ...], shares: int) -> KernelStep:
@@ -134,17 +144,49 @@ class Shape:
         top = b.sub(begin, const(self.before[0]))
         loop(b, const(0), b.add(tall, const(self.reach)), lambda y: self._line(b, image, b.add(top, y), y))
         grad = at(b, grads, b.mul(b.add(b.mul(n, const(self.tall)), begin), const(self.wide * self.outputs)))
-        product = reg.declared(b.module, "dnnl_sgemm", reg.i32, [
-            reg.i8, reg.i8, reg.i64, reg.i64, reg.i64, ir.FloatType(), reg.pointer, reg.i64, reg.pointer, reg.i64,
-            ir.FloatType(), reg.pointer, reg.i64])
+        product = reg.declared(
+            b.module,
+            "dnnl_sgemm",
+            reg.i32,
+            [
+                reg.i8,
+                reg.i8,
+                reg.i64,
+                reg.i64,
+                reg.i64,
+                ir.FloatType(),
+                reg.pointer,
+                reg.i64,
+                reg.pointer,
+                reg.i64,
+                ir.FloatType(),
+                reg.pointer,
+                reg.i64,
+            ],
+        )
         one = ir.Constant(ir.FloatType(), 1.0)
         across = const(self.taps * self.channels)
         for row in range(self.rows):
             seen = at(b, self.columns, const(row * self.dilation[0] * self.line))
             out = at(b, self.sums, const(row * self.sum_strides[1]))
-            b.call(product, [ir.Constant(reg.i8, ord("T")), ir.Constant(reg.i8, ord("N")), const(self.outputs), across,
-                             b.mul(tall, const(self.wide)), one, grad, const(self.outputs), seen, across, one, out,
-                             across])
+            b.call(
+                product,
+                [
+                    ir.Constant(reg.i8, ord("T")),
+                    ir.Constant(reg.i8, ord("N")),
+                    const(self.outputs),
+                    across,
+                    b.mul(tall, const(self.wide)),
+                    one,
+                    grad,
+                    const(self.outputs),
+                    seen,
+                    across,
+                    one,
+                    out,
+                    across,
+                ],
+            )
 
     def _line(self, b: Any, image: Any, source: Any, y: Any) -> None:
         """Row `y` of the columns, from row `source` of the image, which may be padding."""
@@ -158,11 +200,24 @@ class Shape:
                     low = min(max(0, -shift), self.wide)
                     high = max(min(self.wide, self.width - shift), low)
                     for a, z in ((0, low), (high, self.wide)):
-                        loop(b, const(a), const(z), lambda x, tap=tap: clear(
-                            b, at(b, target, self._column(b, x, tap)), const(4 * self.channels)))
-                    loop(b, const(low), const(high), lambda x, tap=tap, shift=shift: self._copy(
-                        b, at(b, start, b.mul(b.add(x, const(shift)), const(self.channels))),
-                        at(b, target, self._column(b, x, tap))))
+                        loop(
+                            b,
+                            const(a),
+                            const(z),
+                            lambda x, tap=tap: clear(
+                                b, at(b, target, self._column(b, x, tap)), const(4 * self.channels)
+                            ),
+                        )
+                    loop(
+                        b,
+                        const(low),
+                        const(high),
+                        lambda x, tap=tap, shift=shift: self._copy(
+                            b,
+                            at(b, start, b.mul(b.add(x, const(shift)), const(self.channels))),
+                            at(b, target, self._column(b, x, tap)),
+                        ),
+                    )
             with padding:
                 clear(b, target, const(4 * self.line))
 

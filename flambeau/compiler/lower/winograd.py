@@ -80,8 +80,9 @@ IMAGE = [(1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)]  # B'
 RESULT = [(1, 1, 1, 0), (0, 1, -1, -1)]  # A'
 
 
-def convolution(plan: Plan, geometry: Geometry, x: Ref, w: Ref, bias: Ref | None, others: list[Ref], post: Any,
-                out: Ref) -> None:
+def convolution(
+    plan: Plan, geometry: Geometry, x: Ref, w: Ref, bias: Ref | None, others: list[Ref], post: Any, out: Ref
+) -> None:
     """Add the steps of a convolution with bias and post-ops (passes/postops.py)."""
     graph = plan.low.graph
     images, channels, height, width = geometry.x
@@ -105,7 +106,9 @@ def convolution(plan: Plan, geometry: Geometry, x: Ref, w: Ref, bias: Ref | None
         _multiply(plan, seen, filters, made)
         for rows in _parts(geometry.y[2]):
             for columns in _parts(geometry.y[3]):
-                plan.steps.append(_result_step(made, bias, others, post, out, first, count, (tall, wide), rows, columns))
+                plan.steps.append(
+                    _result_step(made, bias, others, post, out, first, count, (tall, wide), rows, columns)
+                )
 
 
 def _filters(plan: Plan, w: Ref, channels: int, outputs: int) -> Value:
@@ -118,8 +121,12 @@ def _filters(plan: Plan, w: Ref, channels: int, outputs: int) -> Value:
 
     def transform(line: list[int]) -> list[int]:
         ends = write("add", line[0], line[2])
-        return [line[0], write("mul", write("add", ends, line[1]), half), write("mul", write("sub", ends, line[1]), half),
-                line[2]]
+        return [
+            line[0],
+            write("mul", write("add", ends, line[1]), half),
+            write("mul", write("sub", ends, line[1]), half),
+            line[2],
+        ]
 
     columns = [transform([g[i][j] for i in range(3)]) for j in range(3)]
     for i in range(4):
@@ -148,8 +155,10 @@ def _image_step(padded: Value, seen: Value, tall: int, wide: int) -> KernelStep:
 def _multiply(plan: Plan, seen: Value, filters: Value, made: Value) -> None:
     """For each of the 16 places the product over channels."""
     primitive = Primitive(
-        "matmul", [strided(seen.shape), free_choice(filters.shape), None, strided(made.shape)],
-        [lib.ARG_SRC, lib.ARG_WEIGHTS, lib.ARG_DST])
+        "matmul",
+        [strided(seen.shape), free_choice(filters.shape), None, strided(made.shape)],
+        [lib.ARG_SRC, lib.ARG_WEIGHTS, lib.ARG_DST],
+    )
     weights = plan.laid(filters.whole(), strided(filters.shape), primitive.descriptions[lib.ARG_WEIGHTS])
     plan.run(primitive, [seen.whole(), weights], [made.whole()])
 
@@ -160,8 +169,18 @@ def _parts(size: int) -> list[tuple[int, int, int]]:
     return whole + ([(size // 2, 1, 1)] if size % 2 else [])
 
 
-def _result_step(made: Value, bias: Ref | None, others: list[Ref], post: Any, out: Ref, first: int, count: int,
-                 tiles: tuple[int, int], rows: tuple[int, int, int], columns: tuple[int, int, int]) -> KernelStep:
+def _result_step(
+    made: Value,
+    bias: Ref | None,
+    others: list[Ref],
+    post: Any,
+    out: Ref,
+    first: int,
+    count: int,
+    tiles: tuple[int, int],
+    rows: tuple[int, int, int],
+    columns: tuple[int, int, int],
+) -> KernelStep:
     """A' m A of some tiles, with bias and post-ops, into the result."""
     outputs = made.shape[2]
     tall, wide = tiles
@@ -170,8 +189,9 @@ def _result_step(made: Value, bias: Ref | None, others: list[Ref], post: Any, ou
     write = Writer()
     start = (row * wide + column) * outputs
     place = (tall * wide * outputs, wide * outputs, outputs, 1)
-    tile = [[write.emit(Load(0, place, (4 * i + j) * made.strides[0] + start, FLOAT)) for j in range(4)]
-            for i in range(4)]
+    tile = [
+        [write.emit(Load(0, place, (4 * i + j) * made.strides[0] + start, FLOAT)) for j in range(4)] for i in range(4)
+    ]
     slots: dict[int, int] = {}
 
     def slot(ref: Ref) -> int:

@@ -52,8 +52,12 @@ def merge_copies(graph: Graph) -> None:
         made = node.outputs[0]
         x = node.inputs[0] if node.inputs else None
         if (
-            node.op in ("@copy", "to_copy", "reshape_copy") and made is not None and isinstance(x, Ref)
-            and x.dtype == made.dtype and x.is_whole() and x.shape == made.shape
+            node.op in ("@copy", "to_copy", "reshape_copy")
+            and made is not None
+            and isinstance(x, Ref)
+            and x.dtype == made.dtype
+            and x.is_whole()
+            and x.shape == made.shape
             and same_order(made.shape, made.strides, x.value.strides)
             and not (made in outside and x.value.node is None)
         ):
@@ -125,9 +129,12 @@ def fold_constants(graph: Graph) -> None:
     """Compute at once what depends on constants only."""
     kept = []
     for node in graph.nodes:
-        if node.effect or any(isinstance(x, Ref) and x.value not in graph.constants for x in node.inputs) or any(
-            v is not None and v.size > FOLDED for v in node.outputs
-        ) or node.op.startswith("@"):
+        if (
+            node.effect
+            or any(isinstance(x, Ref) and x.value not in graph.constants for x in node.inputs)
+            or any(v is not None and v.size > FOLDED for v in node.outputs)
+            or node.op.startswith("@")
+        ):
             kept.append(node)
             continue
         operands = [interpreter.window(graph.constants[x.value], x) if isinstance(x, Ref) else x for x in node.inputs]

@@ -208,12 +208,16 @@ class Fusion:
             group.after.add(out)
         group.dims[node] = dims
         group.layouts.setdefault(out, []).append(
-            (0, {k: s for k, s, n in zip(dims, out.strides, out.shape) if k is not None and n > 1}))
+            (0, {k: s for k, s, n in zip(dims, out.strides, out.shape) if k is not None and n > 1})
+        )
 
     def note_load(self, group: Group, ref: Ref, places: list[int | None]) -> None:
         if ref.value in group.made or ref.value in self.positions:
             return
-        layout = (ref.offset, {k: s for k, s, n in zip(places, ref.strides, ref.shape) if k is not None and n > 1 and s})
+        layout = (
+            ref.offset,
+            {k: s for k, s, n in zip(places, ref.strides, ref.shape) if k is not None and n > 1 and s},
+        )
         known = group.layouts.setdefault(ref.value, [])
         if layout not in known:
             known.append(layout)
@@ -414,10 +418,15 @@ class Fusion:
         for value in list(late.layouts):
             for other in list(self.readers.get(value, ())):
                 if (
-                    other is late or other.gone or not other.fused or other.reduced is None
+                    other is late
+                    or other.gone
+                    or not other.fused
+                    or other.reduced is None
                     or self.order[other] < len(self.groups) - 2 * NEAR
-                    or len(other.members) + len(late.members) > LIMIT or value not in other.layouts
-                    or reads_from(late, other) or reads_from(other, late)
+                    or len(other.members) + len(late.members) > LIMIT
+                    or value not in other.layouts
+                    or reads_from(late, other)
+                    or reads_from(other, late)
                     or not self.movable(other, late)
                 ):
                     continue
@@ -432,7 +441,8 @@ class Fusion:
         border = self.order[late]
         return all(
             self.order[self.home[ref.value]] < border
-            for node in other.members for ref in node.refs
+            for node in other.members
+            for ref in node.refs
             if ref.value in self.home and ref.value not in other.made
         )
 
@@ -570,11 +580,17 @@ class KernelBuilder:
             x = node.inputs[0]
             dim = node.attrs["dim"]
             index = self.operand(node, 1, np.dtype(np.int64))
-            self.values[out] = self.emit(Gather(
-                self.slot(x.value), self.strides(self.places(node, 0), x), x.offset, x.dtype, index, x.strides[dim]))
+            self.values[out] = self.emit(
+                Gather(
+                    self.slot(x.value), self.strides(self.places(node, 0), x), x.offset, x.dtype, index, x.strides[dim]
+                )
+            )
         elif node.op == "where":
-            arguments = (self.operand(node, 0, np.dtype(bool)), self.operand(node, 1, out.dtype),
-                         self.operand(node, 2, out.dtype))
+            arguments = (
+                self.operand(node, 0, np.dtype(bool)),
+                self.operand(node, 1, out.dtype),
+                self.operand(node, 2, out.dtype),
+            )
             self.values[out] = self.emit(Apply("where", arguments, (), out.dtype))
         else:
             compute = compute_type(node)

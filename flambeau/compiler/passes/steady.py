@@ -39,8 +39,11 @@ def split_steady(graph: Graph, steps: Sequence[Step]) -> Split:
     while len(moving) != before:  # a value of several writers is steady only if all of them are
         before = len(moving)
         for step in steps:
-            same = isinstance(step, (KernelStep, LibraryStep)) and moving.isdisjoint(writes_of(step)) and all(
-                value not in moving if value in makers else steady(value) for value in reads_of(step))
+            same = (
+                isinstance(step, (KernelStep, LibraryStep))
+                and moving.isdisjoint(writes_of(step))
+                and all(value not in moving if value in makers else steady(value) for value in reads_of(step))
+            )
             if not same:
                 moving.update(writes_of(step))
     first = [step for step in steps if moving.isdisjoint(writes_of(step))]
