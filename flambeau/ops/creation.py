@@ -253,14 +253,19 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: builtins.bool | No
     """A tensor that shares memory with any object that speaks DLPack, or has its own with `copy`."""
     devices.check_device(device)
     array = np.from_dlpack(ext_tensor)
-    return wrap(array.copy() if copy else array)
+    made = wrap(array.copy() if copy else array)
+    if not copy:
+        storage_of(made).expose()
+    return made
 
 
 def frombuffer(
     buffer: Any, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0, requires_grad: builtins.bool = False
 ) -> Tensor:
     """A 1-D tensor over a Python buffer. ValueError when it is too small."""
-    return finish(np.frombuffer(buffer, dtype.numpy, count, offset), None, requires_grad)
+    made = finish(np.frombuffer(buffer, dtype.numpy, count, offset), None, requires_grad)
+    storage_of(made).expose()
+    return made
 
 
 def numpy_dtype(dtype: dtypes.dtype | None) -> Any:
