@@ -216,7 +216,7 @@ def check(program):
         REASONS[reason] = REASONS.get(reason, 0) + 1
 
 
-EXAMPLES = 40  # for each number of threads
+EXAMPLES = 25  # for each number of threads
 COUNTS = {"native": 0, "eager": 0}
 REASONS: dict[str, int] = {}
 # Failures are reported as found: to make them smaller takes many compilations (add Phase.shrink by hand).
