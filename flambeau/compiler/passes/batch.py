@@ -17,7 +17,7 @@ from flambeau.compiler.steps import KernelStep, Step
 def gather_updates(graph: Graph, steps: list[Step]) -> list[Step]:
     """The steps in an order that means the same, with updates as late as they may be, similar kernels together.
 
-    Values are made once, so that only their readers count; whether an update may be made in the parameter's own memory
+    What is written in several steps (a copy, then a window or a sum into it) is written in their order. Whether an update may be made in the parameter's own memory
     is the plan's business, which comes after.
     """
     targets = {ref.value for ref in graph.writes.values()}
@@ -34,9 +34,9 @@ def gather_updates(graph: Graph, steps: list[Step]) -> list[Step]:
         written.clear()
 
     for step in steps:
-        if not written.isdisjoint(reads_of(step)):
-            flush()
         writes = writes_of(step)
+        if not written.isdisjoint(reads_of(step)) or not written.isdisjoint(writes):
+            flush()
         if isinstance(step, KernelStep) and not step.kernel.inner and writes and targets.issuperset(writes):
             waiting.append(step)
             written.update(writes)
