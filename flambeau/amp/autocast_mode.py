@@ -103,7 +103,8 @@ def _lowered(value: Any) -> Any:
     dtype, target = value._array.dtype, modes.autocast
     if dtype == target or not (dtype == np.float32 or (dtype.itemsize == 2 and dtype.kind in "fV")):
         return value
-    keep = recording.recorder is None and _state.cache_enabled and value._requires_grad and value._node is None and modes.grad
+    parameter = value._requires_grad and value._node is None
+    keep = recording.recorder is None and _state.cache_enabled and parameter and modes.grad
     if keep and id(value) in _state.cache:
         return _state.cache[id(value)][1]
     cast = to_dtype(value, target)

@@ -187,7 +187,8 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     with enable_grad():
         xs = _fresh(xs, create_graph)
         out = func(*xs)
-        vs = _as_tuple(v, "v")[1] if v is not None else tuple(constant(np.ones(x._array.shape, x._array.dtype)) for x in xs)
+        ones = (constant(np.ones(x._array.shape, x._array.dtype)) for x in xs)
+        vs = _as_tuple(v, "v")[1] if v is not None else tuple(ones)
         first = _gradients([out], xs, None, strict, create_graph=True)
         pairs = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g._requires_grad]
         found: Any = (None,) * len(xs)

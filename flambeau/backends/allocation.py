@@ -49,7 +49,8 @@ def give_back() -> None:
 
 
 def block(nbytes: int) -> np.ndarray:
-    """Memory of its own for a program's values, as bytes: apart from malloc's, on huge pages where the system has them."""
+    """Memory of its own for a program's values, as bytes: apart from malloc's, on huge pages where the system has
+    them."""
     if nbytes < _HUGE:
         return np.empty(nbytes, np.uint8)
     memory = mmap.mmap(-1, nbytes)

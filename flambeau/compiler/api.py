@@ -68,7 +68,11 @@ class Compiled:
         key = (
             shape,
             tuple((t._array.shape, t._array.strides, t._array.dtype, t._requires_grad, t._hidden) for t in tensors),
-            modes.grad, modes.inference, modes.autocast, dtypes.default_dtype(), threads.get_num_threads(),
+            modes.grad,
+            modes.inference,
+            modes.autocast,
+            dtypes.default_dtype(),
+            threads.get_num_threads(),
         )
         found = self.entries.get(key)
         if found is not None:

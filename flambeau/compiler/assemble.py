@@ -1,6 +1,7 @@
 """All code of one program in one object: kernels and routines are asked for, then compiled together or found on disk.
 
-What is asked for is known without any IR, so that a program found in the cache (cache.py) is loaded without making some.
+What is asked for is known without any IR, so that a program found in the cache (cache.py) is loaded without making
+some.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Unrecordable(RuntimeError):
 class Source:
     """Where outside memory is found at a call.
 
-    kind: "argument" (number among the tensor arguments), "tensor" (an object), "grad" (of an object), "option" (a number
-    of an optimizer), "gradient" (arriving at an output, in a backward graph).
+    kind: "argument" (number among the tensor arguments), "tensor" (an object), "grad" (of an object), "option" (a
+    number of an optimizer), "gradient" (arriving at an output, in a backward graph).
     """
 
     __slots__ = ("kind", "what")
@@ -115,7 +115,9 @@ class Recorder:
         self.option_values: dict[tuple, Symbol] = {}
         self.optimizers: list[Any] = []
         self.grads: dict[int, Tensor] = {}  # leaves whose .grad was touched
-        self.grad_entries: dict[int, tuple[Tensor, bool]] = {}  # leaves whose .grad at entry mattered: (leaf, was there)
+        self.grad_entries: dict[
+            int, tuple[Tensor, bool]
+        ] = {}  # leaves whose .grad at entry mattered: (leaf, was there)
         self.overlaps: list[tuple[Source, Source, int]] = []  # (one, another, bytes between their first elements)
         self.histories: list[tuple[Tensor, Any, bool]] = []  # outside tensors, with node and requires_grad as met
         self.flags: list[tuple[Tensor, Exception]] = []  # results that must be true, and what to raise if they are not
@@ -246,8 +248,13 @@ class Recorder:
         low, high = np.lib.array_utils.byte_bounds(t._array)
         for other in self.blocks[id(root_of(t._array))]:
             if other.tensor is not None and other.tensor is not t and other.low < high and low < other.high:
-                self.overlaps.append((self._tensor_sources[id(t)], self._tensor_sources[id(other.tensor)],
-                                      address(t._array) - other.start))
+                self.overlaps.append(
+                    (
+                        self._tensor_sources[id(t)],
+                        self._tensor_sources[id(other.tensor)],
+                        address(t._array) - other.start,
+                    )
+                )
 
     def _outside(self, array: np.ndarray) -> Block | None:
         """The block of memory that was alive before the call, seen now for the first time."""
@@ -260,8 +267,11 @@ class Recorder:
             if type(t._array) is np.ndarray and t._array.dtype == array.dtype and t._array.size:
                 first, last = np.lib.array_utils.byte_bounds(t._array)
                 if first <= low and high <= last and is_dense(t._array):
-                    if best is None or t._array.nbytes > best._array.nbytes or (
-                        t._array.nbytes == best._array.nbytes and t._requires_grad and not best._requires_grad):
+                    if (
+                        best is None
+                        or t._array.nbytes > best._array.nbytes
+                        or (t._array.nbytes == best._array.nbytes and t._requires_grad and not best._requires_grad)
+                    ):
                         best = t
         if best is None:
             return None
@@ -387,7 +397,9 @@ class Recorder:
         value = self.graph.value(array.shape, element_strides(array), array.dtype)
         first = array.reshape(-1)[:1]
         uniform = array.dtype.kind in "biuf" and bool((array == first).all())
-        self.graph.constants[value] = np.broadcast_to(first.reshape(()).copy(), array.shape) if uniform else array.copy()
+        self.graph.constants[value] = (
+            np.broadcast_to(first.reshape(()).copy(), array.shape) if uniform else array.copy()
+        )
         self._register(array, value)
         self.made.append(weakref.ref(array))
 
@@ -422,16 +434,22 @@ class Recorder:
         place = self.operand(x)
         block = self._find(target)
         assert block is not None
-        overlapping = [b for b in self.blocks[id(root_of(target))] if b is not block and b.low < block.high and
-                       block.low < b.high]
+        overlapping = [
+            b for b in self.blocks[id(root_of(target))] if b is not block and b.low < block.high and block.low < b.high
+        ]
         if overlapping:
             raise Unrecordable("a write to memory that is also seen through another argument", user_line())
         if place.is_whole():
-            same = values.is_whole() and values.dtype == place.dtype and same_order(
-                target.shape, values.value.strides, block.strides)
+            same = (
+                values.is_whole()
+                and values.dtype == place.dtype
+                and same_order(target.shape, values.value.strides, block.strides)
+            )
             block.value = values.value if same else self._copy_node(values, target, target.dtype)
             return
-        if len(set(zip(place.strides, place.shape))) and any(s == 0 and n > 1 for s, n in zip(place.strides, place.shape)):
+        if len(set(zip(place.strides, place.shape))) and any(
+            s == 0 and n > 1 for s, n in zip(place.strides, place.shape)
+        ):
             raise Unrecordable("a write to an expanded tensor", user_line())
         updated = self.graph.value(block.shape, block.strides, block.dtype)
         window = {"shape": place.shape, "strides": place.strides, "offset": place.offset}
@@ -456,8 +474,12 @@ class Recorder:
         if not is_dense(array):
             raise Unrecordable("random numbers written into a view with gaps", user_line())
         value = self.graph.value(array.shape, element_strides(array), array.dtype)
-        attrs = {"run": draw, "kind": getattr(draw, "kind", None), "parameters": getattr(draw, "parameters", None),
-                 "generator": getattr(draw, "generator", None)}
+        attrs = {
+            "run": draw,
+            "kind": getattr(draw, "kind", None),
+            "parameters": getattr(draw, "parameters", None),
+            "generator": getattr(draw, "generator", None),
+        }
         node = Node("@draw", [], attrs, [value], user_line())
         node.effect = True
         block = self._find(array)
@@ -474,8 +496,15 @@ class Recorder:
             block.value = value
             return
         updated = self.graph.value(block.shape, block.strides, block.dtype)
-        self.graph.nodes.append(Node("@update", [block.value.whole(), value.whole()], {
-            "shape": window.shape, "strides": window.strides, "offset": window.offset}, [updated], user_line()))
+        self.graph.nodes.append(
+            Node(
+                "@update",
+                [block.value.whole(), value.whole()],
+                {"shape": window.shape, "strides": window.strides, "offset": window.offset},
+                [updated],
+                user_line(),
+            )
+        )
         block.value = updated
 
     @tap
@@ -488,8 +517,13 @@ class Recorder:
             if ref.value in self.graph.constants:
                 return
             source = ref.value.source
-            if (source is not None and source.kind in ("argument", "tensor") and t._array.dtype.kind in "biu"
-                    and ref.is_whole() and t._array.nbytes <= SMALL):
+            if (
+                source is not None
+                and source.kind in ("argument", "tensor")
+                and t._array.dtype.kind in "biu"
+                and ref.is_whole()
+                and t._array.nbytes <= SMALL
+            ):
                 self.reads.append((source, t._array.copy()))
                 return
         raise Unrecordable("Python reads the values of a tensor", user_line())
@@ -650,9 +684,12 @@ def held_alone(leaf: Tensor, watching: int = 0) -> bool:
     """
     g: Any = leaf._grad
     storage = g._storage
-    # References to the tensor: the leaf's, ours, getrefcount's argument; to the storage: the tensor's, ours, the argument.
+    # References to the tensor: the leaf's, ours, getrefcount's argument; to the storage: the tensor's, ours, the
+    # argument.
     return (
-        type(g) is Tensor and sys.getrefcount(g) <= 3 + watching and not g.__dict__
+        type(g) is Tensor
+        and sys.getrefcount(g) <= 3 + watching
+        and not g.__dict__
         and (storage is None or (sys.getrefcount(storage) <= 3 and not storage.flags))
     )
 

@@ -49,8 +49,11 @@ class Entry:
             if block.value is not block.entry:
                 assert block.entry is not None
                 source = block.entry.source
-                if source.kind == "grad" and source.what._grad is not block.tensor and (
-                        recorder.grads_alone.get(id(source.what)) is block.tensor):
+                if (
+                    source.kind == "grad"
+                    and source.what._grad is not block.tensor
+                    and (recorder.grads_alone.get(id(source.what)) is block.tensor)
+                ):
                     self.guards.grads_alone.append(source.what)  # written, then dropped: nobody can look
                     continue
                 self.graph.writes[block.entry] = block.value.whole()
@@ -234,8 +237,12 @@ def check_leaf(leaf: Any) -> None:
     """What a function returns besides tensors must be the same in every call."""
     if type(leaf) is Symbol:
         raise Unrecordable("returns a number of an optimizer", user_line())
-    if not (environment.is_plain(leaf) or callable(leaf) or isinstance(leaf, (tuple, np.dtype, dtypes.dtype, device))
-            or hasattr(leaf, "param_groups")):
+    if not (
+        environment.is_plain(leaf)
+        or callable(leaf)
+        or isinstance(leaf, (tuple, np.dtype, dtypes.dtype, device))
+        or hasattr(leaf, "param_groups")
+    ):
         raise Unrecordable(f"returns an object of type {type(leaf).__name__}", user_line())
 
 
@@ -252,7 +259,9 @@ def refill(tree: Any, fill: Any) -> Any:
         filled = {key: refill(item, fill) for key, item in tree.items()}
         return filled if kind is dict else kind(filled)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return dataclasses.replace(tree, **{f.name: refill(getattr(tree, f.name), fill) for f in dataclasses.fields(tree)})
+        return dataclasses.replace(
+            tree, **{f.name: refill(getattr(tree, f.name), fill) for f in dataclasses.fields(tree)}
+        )
     return tree
 
 
@@ -265,7 +274,9 @@ def _laid_flat(array: np.ndarray, value: Value) -> np.ndarray:
 
 def _window(array: np.ndarray, ref: Ref) -> np.ndarray:
     flat = np.lib.stride_tricks.as_strided(array, (ref.offset + 1,), (array.itemsize,))
-    return np.lib.stride_tricks.as_strided(flat[ref.offset :], ref.shape, tuple(s * array.itemsize for s in ref.strides))
+    return np.lib.stride_tricks.as_strided(
+        flat[ref.offset :], ref.shape, tuple(s * array.itemsize for s in ref.strides)
+    )
 
 
 def consumed(array: np.ndarray) -> HistoryNode:
@@ -317,8 +328,9 @@ class Backward:
             ref = None if g is None else recorder.ref(g._array)
             if g is not None and ref is None:
                 raise Unrecordable("a gradient of unknown origin", None)
-            if ref is not None and (not ref.is_whole() or any(ref.value is o.value for o in self.graph.outputs)
-                                    or ref.value.node is None):
+            if ref is not None and (
+                not ref.is_whole() or any(ref.value is o.value for o in self.graph.outputs) or ref.value.node is None
+            ):
                 copy = graph.value(ref.shape, _contiguous(ref.shape), ref.dtype)
                 self.graph.nodes.append(Node("@copy", [ref], {}, [copy], None))
                 ref = copy.whole()
@@ -366,10 +378,13 @@ class Backward:
     def _rename(self, old: Value, new: Value) -> None:
         for node in self.graph.nodes:
             node.inputs = [
-                Ref(new, x.shape, x.strides, x.offset) if isinstance(x, Ref) and x.value is old else x for x in node.inputs
+                Ref(new, x.shape, x.strides, x.offset) if isinstance(x, Ref) and x.value is old else x
+                for x in node.inputs
             ]
 
-    def node(self, entry: Entry, made: list[np.ndarray], tensors: list[Tensor], arrays: list[np.ndarray]) -> HistoryNode:
+    def node(
+        self, entry: Entry, made: list[np.ndarray], tensors: list[Tensor], arrays: list[np.ndarray]
+    ) -> HistoryNode:
         """The history of one call's results."""
         leaves = [entry._tensor(source, tensors) for source in self.leaves]
         node = HistoryNode(self, tuple(leaf._node or leaf for leaf in leaves), Held())
@@ -409,7 +424,8 @@ class Backward:
         made = self.execute(arrays)
         came = {number for number, g in enumerate(arrived) if g is not None}
         return [
-            None if slot is None or not (seeds & came) else wrap(made[slot]) for slot, seeds in zip(self.slots, self.seeds)
+            None if slot is None or not (seeds & came) else wrap(made[slot])
+            for slot, seeds in zip(self.slots, self.seeds)
         ]
 
 

@@ -244,15 +244,20 @@ def _is_users(thing: Any) -> bool:
 def _has_state_of_ours(value: Any) -> bool:
     """Whether it is an object of this package with attributes that its methods change: a scheduler, a scaler."""
     return (
-        _is_ours(type(value)) and hasattr(value, "__dict__") and not isinstance(value, (type, Tensor, types.FunctionType))
-        and not _is_module(value) and not hasattr(value, "param_groups") and not hasattr(value, "entries")
+        _is_ours(type(value))
+        and hasattr(value, "__dict__")
+        and not isinstance(value, (type, Tensor, types.FunctionType))
+        and not _is_module(value)
+        and not hasattr(value, "param_groups")
+        and not hasattr(value, "entries")
     )
 
 
 def _numbers_of(thing: Any) -> dict[str, Any]:
     """The plain attributes, and lists of plain ones."""
     return {
-        key: list(value) if isinstance(value, list) else value for key, value in thing.__dict__.items()
+        key: list(value) if isinstance(value, list) else value
+        for key, value in thing.__dict__.items()
         if is_plain(value) or (isinstance(value, list) and all(map(is_plain, value)))
     }
 

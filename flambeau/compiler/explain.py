@@ -1,4 +1,5 @@
-"""What became of a function: its graph before and after the passes, the kernels and calls, the memory plan, the costs."""
+"""What became of a function: its graph before and after the passes, the kernels and calls, the memory plan, the
+costs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The graph of one captured call: values in order of computation, and what each reads.
 
-Memory is explicit. A `Value` is a whole block of memory at one moment (its strides say in which order the elements lie);
-a `Ref` is a window on it (any view: transposed, sliced, expanded), so that views cost nothing and need no nodes. A
-write in place makes a new value; `Graph.writes` says which outside memory must hold which value in the end.
+Memory is explicit. A `Value` is a whole block of memory at one moment (its strides say in which order the elements
+lie); a `Ref` is a window on it (any view: transposed, sliced, expanded), so that views cost nothing and need no nodes.
+A write in place makes a new value; `Graph.writes` says which outside memory must hold which value in the end.
 """
 
 from __future__ import annotations

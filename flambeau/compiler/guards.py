@@ -26,12 +26,20 @@ class Guards:
         for evaluate, _, _ in self.numbers:
             evaluate(None)  # what cannot be computed again ends the capture here
         self.groups = [(group, items) for group, items in recorder.options_read]
-        recorder.grad_entries = {k: (t, there) for k, (t, there) in recorder.grad_entries.items() if recorder.was_alive(t)}
+        recorder.grad_entries = {
+            k: (t, there) for k, (t, there) in recorder.grad_entries.items() if recorder.was_alive(t)
+        }
         self.grad_entries = list(recorder.grad_entries.values())
         self.grads_alone: list[Tensor] = []  # leaves whose gradient nobody else may refer to
         self.optimizers = [(o, o.state, [id(s) for s in o.state.values()]) for o in recorder.optimizers]
         self.tensors = [
-            (v.source.what, v.shape, tuple(s * v.dtype.itemsize for s in v.strides), v.dtype, v.source.what._requires_grad)
+            (
+                v.source.what,
+                v.shape,
+                tuple(s * v.dtype.itemsize for s in v.strides),
+                v.dtype,
+                v.source.what._requires_grad,
+            )
             for v in recorder.graph.inputs
             if v.source.kind == "tensor"
         ]
@@ -49,14 +57,24 @@ class Guards:
         for index, argument in enumerate(recorder.arguments):
             for t in self.known:
                 if t is argument or overlap(t._array, argument._array):
-                    self.overlaps.append((Source("argument", index), Source("tensor", t),
-                                          address(argument._array) - address(t._array)))
-        written = [block.entry.source for block in recorder.externals
-                   if block.entry is not None and block.value is not block.entry]
+                    self.overlaps.append(
+                        (Source("argument", index), Source("tensor", t), address(argument._array) - address(t._array))
+                    )
+        written = [
+            block.entry.source
+            for block in recorder.externals
+            if block.entry is not None and block.value is not block.entry
+        ]
         self.written = [source for source in written if source.kind == "argument"]
-        state = [source for source in (written if not self.written else
-                                       [block.entry.source for block in recorder.externals if block.entry is not None])
-                 if source.kind != "argument"]
+        state = [
+            source
+            for source in (
+                written
+                if not self.written
+                else [block.entry.source for block in recorder.externals if block.entry is not None]
+            )
+            if source.kind != "argument"
+        ]
         self.state = [source.what for source in state if source.kind == "tensor"]
         self.state_roots = {id(root): root for t in self.state for root in (root_of(t._array),)}
         self.state_grads = [source.what for source in state if source.kind == "grad"]
@@ -71,14 +89,19 @@ class Guards:
         if any(overlap(a, t._grad._array) for a in arrays for t in self.state_grads if t._grad is not None):
             return False
         return not any(
-            overlap(arrays[source.what], other) for source in self.written for n, other in enumerate(arrays)
-            if n != source.what)
+            overlap(arrays[source.what], other)
+            for source in self.written
+            for n, other in enumerate(arrays)
+            if n != source.what
+        )
 
     def same_overlaps(self, tensors: Any) -> bool:
         """Whether what shared memory when the record was made does so now."""
         for one, another, distance in self.overlaps:
-            a, b = (tensors[s.what] if s.kind == "argument" else s.what if s.kind == "tensor" else s.what._grad
-                    for s in (one, another))
+            a, b = (
+                tensors[s.what] if s.kind == "argument" else s.what if s.kind == "tensor" else s.what._grad
+                for s in (one, another)
+            )
             if address(a._array) - address(b._array) != distance:
                 return False
         return True
@@ -111,7 +134,8 @@ class Guards:
     def reads_hold(self, tensors: list[Tensor]) -> bool:
         """Whether the values that Python read are the same."""
         return all(
-            np.array_equal((tensors[s.what] if s.kind == "argument" else s.what)._array, values) for s, values in self.reads
+            np.array_equal((tensors[s.what] if s.kind == "argument" else s.what)._array, values)
+            for s, values in self.reads
         )
 
     def _state_holds(self) -> bool:
@@ -128,9 +152,13 @@ class Guards:
 
     def _options_hold(self, group: dict) -> bool:
         for known, items in self.fixed_options:
-            if known is group and any(key not in group or not environment.same(group[key], value) for key, value in items):
+            if known is group and any(
+                key not in group or not environment.same(group[key], value) for key, value in items
+            ):
                 return False
-        return all(isinstance(group[k], type(v)) for g, items in self.groups if g is group for k, v in items if k in group)
+        return all(
+            isinstance(group[k], type(v)) for g, items in self.groups if g is group for k, v in items if k in group
+        )
 
 
 def _known_tensors(recorder: Recorder, watched: environment.Environment, modules: list[Any]) -> list[Tensor]:

@@ -1,9 +1,9 @@
 """The language between fusion and code generation: one loop nest, said declaratively.
 
 A `Kernel` is a list of instructions that run at every point of an iteration space `shape`. The last `inner` dimensions
-are those that its `Reduce` instructions reduce over; what a reduction yields is the same at all their points, and may be
-used by the instructions after it (softmax is: max, subtract, exp, sum, divide). The order of loops, the passes over a
-row, vector width and the division among threads are the business of the generator (`lower/loops.py`), not of who
+are those that its `Reduce` instructions reduce over; what a reduction yields is the same at all their points, and may
+be used by the instructions after it (softmax is: max, subtract, exp, sum, divide). The order of loops, the passes over
+a row, vector width and the division among threads are the business of the generator (`lower/loops.py`), not of who
 writes the kernel. All strides and offsets count elements; a stride of 0 repeats (broadcast).
 """
 

@@ -1,8 +1,8 @@
 """The short way into a compiled program: one Python function written for one entry.
 
-The general way (api.py, entry.py) walks data structures; for a step of a few microseconds that is most of the time. Here
-the same checks and effects are written out as straight code for calls whose arguments are all tensors: compare, collect
-arrays, one native call, wrap the results. Whatever does not hold returns MISS, and the general way decides.
+The general way (api.py, entry.py) walks data structures; for a step of a few microseconds that is most of the time.
+Here the same checks and effects are written out as straight code for calls whose arguments are all tensors: compare,
+collect arrays, one native call, wrap the results. Whatever does not hold returns MISS, and the general way decides.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _check_state(w: Writer, entry: Entry, tensors: list[Tensor], modes_key: tupl
         w.line(f"if list({w.name(group)}.values()) != items{number}[0]:")
         w.line(f"    if not {w.name(Options(entry, group))}(items{number}): return MISS")
     for leaf, there in guards.grad_entries:
-        w.miss_if(f"{w.name(leaf)}._grad is {'' if not there else ''}{'None' if there else 'not None'}")
+        w.miss_if(f"{w.name(leaf)}._grad is {'None' if there else 'not None'}")
     for leaf in guards.grads_alone:
         w.miss_if(f"not {w.name(held_alone)}({w.name(leaf)})")
     moving = [(evaluate, expected) for evaluate, expected, moves in guards.numbers if moves]
@@ -240,8 +240,8 @@ def _gradient_memory(w: Writer, leaf: Tensor, name: str, value: Any) -> None:
     slot = w.name([None])  # the array that the last call made
     p = w.name(leaf)
     count = w.name(sys.getrefcount)
-    # Who refers to the tensor: the leaf, g and getrefcount's argument; to the array: the tensor, the list, the local name
-    # and the argument. A storage means that somebody may have a view.
+    # Who refers to the tensor: the leaf, g and getrefcount's argument; to the array: the tensor, the list, the local
+    # name and the argument. A storage means that somebody may have a view.
     w.line(f"g = {p}._grad")
     w.line(f"{name} = {slot}[0]")
     w.line(

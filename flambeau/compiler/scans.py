@@ -34,7 +34,8 @@ def fits(*arrays: np.ndarray | None) -> bool:
     """Whether these can do a scan on such arrays, of which the last is w_hh."""
     size = arrays[-1].shape[1]  # type: ignore[union-attr]
     return size >= SMALLEST and all(
-        a is None or (type(a) is np.ndarray and a.dtype == np.float32 and a.size) for a in arrays)
+        a is None or (type(a) is np.ndarray and a.dtype == np.float32 and a.size) for a in arrays
+    )
 
 
 def _run(name: str, kind: str, sizes: Sequence[int], reverse: bool, arrays: dict[str, np.ndarray]) -> None:
@@ -47,8 +48,9 @@ def _run(name: str, kind: str, sizes: Sequence[int], reverse: bool, arrays: dict
     numbers = {"parts": parts, "steps": len(sizes), "batch": batch, "size": size}
     if "d_out" in arrays:
         numbers["d_out_step"] = arrays["d_out"].strides[0] // 4
-    words = [arrays[word].ctypes.data if word in arrays else numbers[word]
-             for word in FRAMES[kind].replace("|", "").split()]
+    words = [
+        arrays[word].ctypes.data if word in arrays else numbers[word] for word in FRAMES[kind].replace("|", "").split()
+    ]
     frame = (ctypes.c_int64 * len(words))(*words)
     _function(name)(ctypes.addressof(frame))
 
@@ -70,18 +72,38 @@ def lstm(gates: Any, h0: Any, c0: Any, w_hh: Any, sizes: Sequence[int], reverse:
     """out, h_n, c_n, acts, cells of `lstm_scan` without projection."""
     arrays = _plain(gates=gates, h0=h0, c0=c0, w_hh=w_hh)
     rows, size = len(gates), h0.shape[1]
-    made = {"out": _empty(rows, size), "h_n": _empty(*h0.shape), "c_n": _empty(*h0.shape),
-            "acts": _empty(rows, 4 * size), "cells": _empty(rows, size)}
+    made = {
+        "out": _empty(rows, size),
+        "h_n": _empty(*h0.shape),
+        "c_n": _empty(*h0.shape),
+        "acts": _empty(rows, 4 * size),
+        "cells": _empty(rows, size),
+    }
     _run("lstm", "lstm", sizes, reverse, {**arrays, **made})
     return tuple(made.values())
 
 
-def lstm_backward(d_out: Any, d_h: Any, d_c: Any, h0: Any, c0: Any, w_hh: Any, out: Any, acts: Any, cells: Any,
-                  sizes: Sequence[int], reverse: bool) -> tuple[np.ndarray, ...]:
+def lstm_backward(
+    d_out: Any,
+    d_h: Any,
+    d_c: Any,
+    h0: Any,
+    c0: Any,
+    w_hh: Any,
+    out: Any,
+    acts: Any,
+    cells: Any,
+    sizes: Sequence[int],
+    reverse: bool,
+) -> tuple[np.ndarray, ...]:
     """Gradients of gates, h0 and c0, and the state that each row started from."""
     arrays = _plain(d_out=d_out, d_h=d_h, d_c=d_c, h0=h0, c0=c0, w_hh=w_hh, out=out, acts=acts, cells=cells)
-    made = {"d_gates": _empty(*acts.shape), "d_h0": _empty(*h0.shape), "d_c0": _empty(*h0.shape),
-            "before": _empty(*out.shape)}
+    made = {
+        "d_gates": _empty(*acts.shape),
+        "d_h0": _empty(*h0.shape),
+        "d_c0": _empty(*h0.shape),
+        "before": _empty(*out.shape),
+    }
     _run("lstm_backward", "lstm_backward", sizes, reverse, {**arrays, **made})
     return tuple(made.values())
 
@@ -96,13 +118,18 @@ def gru(gates: Any, h0: Any, w_hh: Any, b_hh: Any, sizes: Sequence[int], reverse
     return tuple(made.values())
 
 
-def gru_backward(d_out: Any, d_h: Any, h0: Any, w_hh: Any, out: Any, acts: Any, sizes: Sequence[int],
-                 reverse: bool) -> tuple[np.ndarray, ...]:
+def gru_backward(
+    d_out: Any, d_h: Any, h0: Any, w_hh: Any, out: Any, acts: Any, sizes: Sequence[int], reverse: bool
+) -> tuple[np.ndarray, ...]:
     """Gradients of gates, of the recurrent share of the gates and of h0; the state that each row started from."""
     arrays = _plain(d_out=d_out, d_h=d_h, h0=h0, w_hh=w_hh, out=out, acts=acts)
     rows, size = out.shape
-    made = {"d_gates": _empty(rows, 3 * size), "d_recurrent": _empty(rows, 3 * size), "d_h0": _empty(*h0.shape),
-            "before": _empty(rows, size)}
+    made = {
+        "d_gates": _empty(rows, 3 * size),
+        "d_recurrent": _empty(rows, 3 * size),
+        "d_h0": _empty(*h0.shape),
+        "before": _empty(rows, size),
+    }
     _run("gru_backward", "gru_backward", sizes, reverse, {**arrays, **made})
     return tuple(made.values())
 
@@ -115,8 +142,9 @@ def rnn(gates: Any, h0: Any, w_hh: Any, sizes: Sequence[int], relu: bool, revers
     return tuple(made.values())
 
 
-def rnn_backward(d_out: Any, d_h: Any, h0: Any, w_hh: Any, out: Any, sizes: Sequence[int], relu: bool,
-                 reverse: bool) -> tuple[np.ndarray, ...]:
+def rnn_backward(
+    d_out: Any, d_h: Any, h0: Any, w_hh: Any, out: Any, sizes: Sequence[int], relu: bool, reverse: bool
+) -> tuple[np.ndarray, ...]:
     """Gradients of gates and h0, and the state that each row started from."""
     arrays = _plain(d_out=d_out, d_h=d_h, h0=h0, w_hh=w_hh, out=out)
     made = {"d_gates": _empty(*out.shape), "d_h0": _empty(*h0.shape), "before": _empty(*out.shape)}

@@ -1,4 +1,5 @@
-"""Nested arguments and results: the tensors inside of dicts, lists, tuples and dataclasses, and the rest around them."""
+"""Nested arguments and results: the tensors inside of dicts, lists, tuples and dataclasses, and the rest around
+them."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Same:
 
 
 def rebuild(tree: Any, replace: Any, leaf: Any = None) -> Any:
-    """The same nesting with each tensor replaced by replace(tensor); other leaves, of which `leaf` hears, as they are."""
+    """The same nesting with each tensor replaced by replace(tensor); other leaves, of which `leaf` hears, as they
+    are."""
     if isinstance(tree, Tensor):
         return replace(tree)
     kind = type(tree)
@@ -76,8 +78,9 @@ def rebuild(tree: Any, replace: Any, leaf: Any = None) -> Any:
         made = {key: rebuild(item, replace, leaf) for key, item in tree.items()}
         return made if kind is dict else kind(made)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return dataclasses.replace(tree, **{f.name: rebuild(getattr(tree, f.name), replace, leaf)
-                                            for f in dataclasses.fields(tree)})
+        return dataclasses.replace(
+            tree, **{f.name: rebuild(getattr(tree, f.name), replace, leaf) for f in dataclasses.fields(tree)}
+        )
     if leaf is not None:
         leaf(tree)
     return tree

@@ -49,9 +49,10 @@ def compile(
     """A function or module that runs as native programs: captured at the first call, replayed from then on.
 
     The function may be anything that computes with tensors, a whole training step included (`zero_grad`, forward,
-    `backward`, `optimizer.step()`); learning rates and other options of optimizers stay inputs, so that schedulers work.
-    Other shapes, dtypes, modes or Python values are captured anew. What cannot be captured runs eagerly, with one
-    warning that names the line; `fullgraph=True` raises RuntimeError instead. Also a decorator, with or without options.
+    `backward`, `optimizer.step()`); learning rates and other options of optimizers stay inputs, so that schedulers
+    work. Other shapes, dtypes, modes or Python values are captured anew. What cannot be captured runs eagerly, with one
+    warning that names the line; `fullgraph=True` raises RuntimeError instead. Also a decorator, with or without
+    options.
 
     `dynamic`, `backend`, `mode` and `options` are accepted; there is one backend, and every shape gets its own program.
     FLAMBEAU_COMPILE=0 in the environment switches compilation off.

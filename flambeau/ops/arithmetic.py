@@ -129,7 +129,9 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 def _bound(value: Any, input: Tensor) -> Tensor:
     return (
-        value if isinstance(value, Tensor) else constant(np.array(value, dtypes.result_of([input._array], [value]).numpy))
+        value
+        if isinstance(value, Tensor)
+        else constant(np.array(value, dtypes.result_of([input._array], [value]).numpy))
     )
 
 

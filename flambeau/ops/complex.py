@@ -142,7 +142,8 @@ def _angle_vjp(grad: Any, x: Any) -> Any:
         return constant_grad(grad)
     re, im = _real_part(x), _imaginary_part(x)
     size = add(mul(re, re), mul(im, im))
-    scale = where(eq(size, 0), zero_of(size), div(grad, where(eq(size, 0), constant(np.ones((), size._array.dtype)), size)))
+    one = constant(np.ones((), size._array.dtype))
+    scale = where(eq(size, 0), zero_of(size), div(grad, where(eq(size, 0), one, size)))
     return complex(neg(mul(im, scale)), mul(re, scale))
 
 

@@ -229,7 +229,8 @@ def _known(item: Any) -> Any:
     if not isinstance(item, Tensor):
         if isinstance(item, (list, tuple, range, np.ndarray)):
             array = infer_array(list(item) if isinstance(item, range) else item, None)
-            item = constant(array.astype(np.int64) if not array.size and isinstance(item, (list, tuple, range)) else array)
+            empty = not array.size and isinstance(item, (list, tuple, range))
+            item = constant(array.astype(np.int64) if empty else array)
         elif hasattr(item, "__index__"):
             return item.__index__()
         else:

@@ -1,4 +1,5 @@
-"""Compiled calls next to eager ones: same arguments, same generator state, then everything that can be seen compared."""
+"""Compiled calls next to eager ones: same arguments, same generator state, then everything that can be seen
+compared."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Program:
         if value not in self.memory:
             raw = np.empty(value.nbytes + 64, np.uint8)
             start = -raw.ctypes.data % 64
-            block = raw[start:start + value.nbytes]
+            block = raw[start : start + value.nbytes]
             block[...] = 0xFF
             self.memory[value] = block.view(value.dtype)
         return self.memory[value]
@@ -66,7 +66,7 @@ class Program:
 
     def show(self, ref: Ref) -> np.ndarray:
         """The window as an array."""
-        memory = self.room(ref.value)[ref.offset:]
+        memory = self.room(ref.value)[ref.offset :]
         return np.lib.stride_tricks.as_strided(memory, ref.shape, [s * ref.dtype.itemsize for s in ref.strides])
 
     def run(self, steps: Sequence[Step]) -> None:
@@ -84,8 +84,9 @@ class Program:
         assert len(step.operands) == primitive.count == len(primitive.memories)
         for memory, operand in zip(primitive.memories, step.operands):
             dll.dnnl_memory_set_data_handle(memory, self.address(operand))
-        status = dll.dnnl_primitive_execute(primitive.handle, primitive.stream, primitive.count,
-                                            primitive.exec_arguments)
+        status = dll.dnnl_primitive_execute(
+            primitive.handle, primitive.stream, primitive.count, primitive.exec_arguments
+        )
         assert status == 0
 
     def routine(self, step: RoutineStep) -> None:
@@ -148,8 +149,9 @@ def captured(monkeypatch: Any, function: Any, *tensors: Any) -> tuple[Graph, lis
     return graph, arrays, interpreter.run(graph, [a.copy() for a in arrays])
 
 
-def lowered(op: str, arrays: Sequence[np.ndarray | None], attrs: dict[str, Any], like: Sequence[np.ndarray],
-            threads: int = 2) -> tuple[list[np.ndarray], list[Step]] | None:
+def lowered(
+    op: str, arrays: Sequence[np.ndarray | None], attrs: dict[str, Any], like: Sequence[np.ndarray], threads: int = 2
+) -> tuple[list[np.ndarray], list[Step]] | None:
     """The node's outputs computed by its lowering, with the shapes and orders of `like`; None if it is declined."""
     program = Program()
     inputs = [program.ref(array) for array in arrays]

@@ -31,7 +31,12 @@ class Batch:
 def test_nested_arguments_and_results():
     def function(pair, things, *, scale=1.0):
         total = pair.left * scale + things["x"][0] + things["y"].a * things["y"].n
-        return {"total": total, "pair": Pair(total + 1, pair.right), "list": [total.sum(), 3, "text", None], "b": Batch(total)}
+        return {
+            "total": total,
+            "pair": Pair(total + 1, pair.right),
+            "list": [total.sum(), 3, "text", None],
+            "b": Batch(total),
+        }
 
     compiled = torch.compile(function)
     for k in range(3):
@@ -39,13 +44,24 @@ def test_nested_arguments_and_results():
         found, expected = compiled(*given, scale=2.0), function(*given, scale=2.0)
         assert type(found["pair"]) is Pair and type(found["b"]) is Batch and found["list"][1:] == [3, "text", None]
         assert found["pair"].right is given[0].right
-        assert_same([found["total"], found["pair"].left, found["b"].a], [expected["total"], expected["pair"].left, expected["b"].a])
+        assert_same(
+            [found["total"], found["pair"].left, found["b"].a],
+            [expected["total"], expected["pair"].left, expected["b"].a],
+        )
     assert_native(compiled)
 
 
 def test_python_arguments_are_part_of_the_signature():
-    compiled = alike(lambda a, n, flag=True: a * n if flag else a - n, (x(3), 2), (x(3), 2), (x(3), 3), (x(3), 2.0),
-                     (x(3), 2, False), (x(3), 2), captures=4)
+    compiled = alike(
+        lambda a, n, flag=True: a * n if flag else a - n,
+        (x(3), 2),
+        (x(3), 2),
+        (x(3), 3),
+        (x(3), 2.0),
+        (x(3), 2, False),
+        (x(3), 2),
+        captures=4,
+    )
     assert len(compiled.entries) == 4
 
 
@@ -133,7 +149,12 @@ def test_results_of_one_call_outlive_the_next():
 
 
 def test_constants_and_scalars_as_results():
-    alike(lambda a: (torch.arange(3), torch.eye(2) * 2, torch.zeros(()), torch.tensor([1, 2]), a), (x(1),), (x(1),), (x(1),))
+    alike(
+        lambda a: (torch.arange(3), torch.eye(2) * 2, torch.zeros(()), torch.tensor([1, 2]), a),
+        (x(1),),
+        (x(1),),
+        (x(1),),
+    )
     alike(lambda: torch.arange(4) + 1, (), (), ())
 
 
@@ -165,6 +186,7 @@ def test_arguments_written_in_place(name):
 
 def test_writes_through_strided_arguments():
     for make in (lambda t: t.t(), lambda t: t[:, ::2], lambda t: t[1:]):
+
         def function(a):
             return a.mul_(2).sum()
 
@@ -178,7 +200,7 @@ def test_writes_through_strided_arguments():
 
 def test_versions_of_arguments_move():
     compiled = torch.compile(lambda a, b: (a.add_(1), b + 1)[1])
-    for k in range(3):
+    for _ in range(3):
         a, b = x(3), x(3)
         compiled(a, b)
         assert a._version == 1 and b._version == 0
@@ -264,13 +286,18 @@ def everything(a):
     return b, a * 2, b.sum(), a.reshape(-1), torch.cat([a, b]), a[:1] * 3, torch.where(a == b, a, b), a.clone()
 
 
-@pytest.mark.parametrize("dtype", "float64 float16 bfloat16 int64 int32 int8 uint8 int16 bool complex64 complex128".split())
+@pytest.mark.parametrize(
+    "dtype", "float64 float16 bfloat16 int64 int32 int8 uint8 int16 bool complex64 complex128".split()
+)
 def test_dtypes(dtype):
     kind = getattr(torch, dtype)
     alike(everything, *[((x(3, 4, seed=k) * 3).abs().to(kind),) for k in range(3)], tolerance=1e-3)
     if kind.is_floating_point:
-        alike(lambda a: (a.softmax(-1), a @ a.t(), a.mean(), a.exp()), *[(x(3, 4, seed=k).to(kind),) for k in range(3)],
-              tolerance=2e-2 if kind.itemsize == 2 else 1e-5)
+        alike(
+            lambda a: (a.softmax(-1), a @ a.t(), a.mean(), a.exp()),
+            *[(x(3, 4, seed=k).to(kind),) for k in range(3)],
+            tolerance=2e-2 if kind.itemsize == 2 else 1e-5,
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "complex64"])
@@ -294,7 +321,15 @@ def test_state_of_other_dtypes_is_written(dtype):
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (1,), (1, 1), (1, 3), (2, 0, 3)])
 def test_empty_and_single(shape):
     def function(a, b):
-        return a + b, a.sum(), (a * b).sum(0), a.reshape(-1), torch.cat([a, b]), a.relu().mean(), a.exp().t() if a.ndim == 2 else a
+        return (
+            a + b,
+            a.sum(),
+            (a * b).sum(0),
+            a.reshape(-1),
+            torch.cat([a, b]),
+            a.relu().mean(),
+            a.exp().t() if a.ndim == 2 else a,
+        )
 
     alike(function, *[(x(*shape, seed=k), x(*shape, seed=k + 5)) for k in range(3)])
 
@@ -311,15 +346,23 @@ def test_empty_leaf_gets_an_empty_gradient():
 
 
 def test_numbers():
-    alike(lambda a, b: (a + b, a * 2, -a, a / b, a.reshape(1), a.expand(3), torch.stack([a, b])), *[(x(1, seed=k)[0], x(1, seed=k + 3)[0])
-          for k in range(3)])
+    alike(
+        lambda a, b: (a + b, a * 2, -a, a / b, a.reshape(1), a.expand(3), torch.stack([a, b])),
+        *[(x(1, seed=k)[0], x(1, seed=k + 3)[0]) for k in range(3)],
+    )
 
 
 def test_layouts_of_arguments():
     def function(a, b):
         return a + b, a @ b.t(), a.sum(1), b.softmax(1), a.contiguous(), a * a.t()
 
-    made = [lambda t: t, lambda t: t.t(), lambda t: torch.cat([t, t])[::2], lambda t: t[:1].expand(4, 4), lambda t: t.flip(0)]
+    made = [
+        lambda t: t,
+        lambda t: t.t(),
+        lambda t: torch.cat([t, t])[::2],
+        lambda t: t[:1].expand(4, 4),
+        lambda t: t.flip(0),
+    ]
     for left in made:
         alike(function, *[(left(x(4, 4, seed=k)), x(4, 4, seed=k + 7)) for k in range(3)])
 
@@ -327,8 +370,13 @@ def test_layouts_of_arguments():
 def test_one_compiled_function_for_many_layouts():
     compiled = torch.compile(lambda a: (a * 2).sum(1))
     for k in range(3):
-        for made in (x(4, 4, seed=k), x(4, 4, seed=k).t(), x(8, 4, seed=k)[::2], x(1, 4, seed=k).expand(4, 4),
-                     x(4, 8, seed=k)[:, 3:7]):
+        for made in (
+            x(4, 4, seed=k),
+            x(4, 4, seed=k).t(),
+            x(8, 4, seed=k)[::2],
+            x(1, 4, seed=k).expand(4, 4),
+            x(4, 8, seed=k)[:, 3:7],
+        ):
             assert_same(compiled(made), (made * 2).sum(1))
     assert_native(compiled, 4)  # two of them have the same strides
 
@@ -352,8 +400,28 @@ def test_not_a_number_and_infinity():
     values = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-40, 3e38, -1.0])
 
     def function(a):
-        return (a.relu(), a.clamp(-1, 1), a.max(), a.sum(), a.exp(), a.sigmoid(), a.tanh(), a.abs(), a * 0, a == a, a.sign(),
-                a.softmax(0), F.leaky_relu(a), a.sqrt(), 1 / a, a.maximum(a.flip(0)), a.amin(0), a.log(), F.gelu(a), a.round())
+        return (
+            a.relu(),
+            a.clamp(-1, 1),
+            a.max(),
+            a.sum(),
+            a.exp(),
+            a.sigmoid(),
+            a.tanh(),
+            a.abs(),
+            a * 0,
+            a == a,
+            a.sign(),
+            a.softmax(0),
+            F.leaky_relu(a),
+            a.sqrt(),
+            1 / a,
+            a.maximum(a.flip(0)),
+            a.amin(0),
+            a.log(),
+            F.gelu(a),
+            a.round(),
+        )
 
     alike(function, (values,), (values.flip(0),), (values * 2,), (torch.ones(8),))
     alike(lambda a: (a > 0).any() & (a == a).all(), (values,), (values,), (torch.ones(8),))
@@ -415,9 +483,16 @@ def test_a_generator_of_its_own():
         assert_same(torch.rand(1, generator=second), torch.rand(1, generator=first))
 
 
-@pytest.mark.parametrize("draw", [
-    lambda a: torch.multinomial(a.softmax(0), 2), lambda a: a.bernoulli_(a.sigmoid()), lambda a: F.rrelu(a, training=True),
-    lambda a: F.gumbel_softmax(a), lambda a: torch.binomial(torch.full((3,), 9.0), a.sigmoid())])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda a: torch.multinomial(a.softmax(0), 2),
+        lambda a: a.bernoulli_(a.sigmoid()),
+        lambda a: F.rrelu(a, training=True),
+        lambda a: F.gumbel_softmax(a),
+        lambda a: torch.binomial(torch.full((3,), 9.0), a.sigmoid()),
+    ],
+)
 def test_draws_that_depend_on_values(draw):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some stay eager
@@ -429,7 +504,8 @@ def test_python_and_numpy_draws_stay_eager():
 
     stream = np.random.default_rng(0)
     for draw in (random.random, np.random.rand, stream.random):
-        def function(a):
+
+        def function(a, draw=draw):
             return a + draw()
 
         compiled = torch.compile(function)
@@ -459,11 +535,15 @@ def test_classes_out_of_bounds_raise_at_any_call():
 
     compiled = torch.compile(function)
     for k in range(3):
-        assert_same(compiled(x(4, 3, seed=k), torch.tensor([0, 1, 2, k])), function(x(4, 3, seed=k), torch.tensor([0, 1, 2, k])))
+        assert_same(
+            compiled(x(4, 3, seed=k), torch.tensor([0, 1, 2, k])), function(x(4, 3, seed=k), torch.tensor([0, 1, 2, k]))
+        )
     for wrong in (3, -1):
         with pytest.raises(IndexError):
             compiled(x(4, 3), torch.tensor([0, 1, 2, wrong]))
-    assert_same(compiled(x(4, 3), torch.tensor([0, -100, 2, -100])), function(x(4, 3), torch.tensor([0, -100, 2, -100])))
+    assert_same(
+        compiled(x(4, 3), torch.tensor([0, -100, 2, -100])), function(x(4, 3), torch.tensor([0, -100, 2, -100]))
+    )
     assert compiled(x(4, 3), torch.full((4,), -100)).isnan()
     assert_native(compiled)
 
@@ -490,10 +570,19 @@ def test_computed_indices_are_checked():
             compiled(torch.tensor([0, 1]), torch.tensor(wrong))
 
 
-@pytest.mark.parametrize("use", [
-    lambda a, i: a.gather(0, i.view(-1, 1).expand(3, 4)), lambda a, i: a.index_select(0, i), lambda a, i: a[i],
-    lambda a, i: torch.zeros(3, 4).index_add(0, i, a), lambda a, i: torch.zeros(3, 4).scatter(0, i.view(-1, 1).expand(3, 4), a),
-    lambda a, i: F.one_hot(i, 3), lambda a, i: a.take(i), lambda a, i: torch.zeros(3, 4).index_copy(0, i, a)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda a, i: a.gather(0, i.view(-1, 1).expand(3, 4)),
+        lambda a, i: a.index_select(0, i),
+        lambda a, i: a[i],
+        lambda a, i: torch.zeros(3, 4).index_add(0, i, a),
+        lambda a, i: torch.zeros(3, 4).scatter(0, i.view(-1, 1).expand(3, 4), a),
+        lambda a, i: F.one_hot(i, 3),
+        lambda a, i: a.take(i),
+        lambda a, i: torch.zeros(3, 4).index_copy(0, i, a),
+    ],
+)
 def test_every_index_op_checks(use):
     compiled = torch.compile(use)
     for k in range(3):
@@ -517,7 +606,10 @@ def test_values_out_of_bounds():
     computed = torch.compile(lambda a: F.binary_cross_entropy(a * 2, torch.ones(3)))
     for k in range(3):
         good = torch.full((3,), 0.1 * (k + 1))
-        assert_same([compiled(good), computed(good)], [F.binary_cross_entropy(good, torch.ones(3)), F.binary_cross_entropy(good * 2, torch.ones(3))])
+        assert_same(
+            [compiled(good), computed(good)],
+            [F.binary_cross_entropy(good, torch.ones(3)), F.binary_cross_entropy(good * 2, torch.ones(3))],
+        )
     for function in (compiled, computed):
         assert_native(function)
         with pytest.raises(RuntimeError, match="between 0 and 1"):

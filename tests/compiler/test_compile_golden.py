@@ -18,7 +18,10 @@ FOLDER = Path(__file__).parent / "golden"
 
 def pointwise():
     """One kernel for arithmetic, a view and a reduction over rows."""
-    return torch.compile(lambda a, b: ((a * 2 + b.t()).relu(), torch.softmax(a - b.t(), 1))), (torch.ones(6, 8), torch.ones(8, 6))
+    return torch.compile(lambda a, b: ((a * 2 + b.t()).relu(), torch.softmax(a - b.t(), 1))), (
+        torch.ones(6, 8),
+        torch.ones(8, 6),
+    )
 
 
 def update():

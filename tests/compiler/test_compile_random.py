@@ -1,7 +1,7 @@
 """Random programs of views, pointwise ops, reductions, products and writes in place: compiled as eager.
 
-Memory is what may go wrong: views of views, writes through them, values that are read after they were overwritten. So the
-memory of the arguments is compared as well, and what a call returns must still be there after the next one.
+Memory is what may go wrong: views of views, writes through them, values that are read after they were overwritten. So
+the memory of the arguments is compared as well, and what a call returns must still be there after the next one.
 """
 
 import copy
@@ -18,12 +18,39 @@ from tests.compiler.comparing import assert_same, compiled_of
 
 UNARY = ["relu", "tanh", "sigmoid", "neg", "abs", "square", "exp_small", "sin", "double", "clone", "detach"]
 BINARY = ["add", "sub", "mul", "maximum", "where", "div_safe", "lerp"]
-VIEWS = ["transpose", "slice", "step", "expand", "reshape", "unsqueeze", "select", "flip", "narrow", "diagonal", "squeeze",
-         "permute", "flatten"]
+VIEWS = [
+    "transpose",
+    "slice",
+    "step",
+    "expand",
+    "reshape",
+    "unsqueeze",
+    "select",
+    "flip",
+    "narrow",
+    "diagonal",
+    "squeeze",
+    "permute",
+    "flatten",
+]
 REDUCTIONS = ["sum", "mean", "amax", "softmax", "logsumexp", "cumsum", "var", "argmax", "all_sum"]
 OTHER = ["matmul", "cat", "stack", "masked_fill", "gather_first", "pad"]
-WRITES = ["add_", "mul_", "setitem_number", "setitem_row", "setitem_cut", "relu_", "copy_", "zero_row", "view_mul_", "fill_",
-          "masked_fill_", "addcmul_", "iadd", "swap_rows"]
+WRITES = [
+    "add_",
+    "mul_",
+    "setitem_number",
+    "setitem_row",
+    "setitem_cut",
+    "relu_",
+    "copy_",
+    "zero_row",
+    "view_mul_",
+    "fill_",
+    "masked_fill_",
+    "addcmul_",
+    "iadd",
+    "swap_rows",
+]
 
 
 @st.composite
@@ -34,8 +61,11 @@ def programs(draw):
     shapes = [shape] + [draw(st.sampled_from([shape, shape[-1:], (1,) * len(shape)])) for _ in range(count - 1)]
     layouts = [draw(st.sampled_from(["plain", "plain", "turned", "strided", "expanded"])) for _ in range(count)]
     kinds = st.sampled_from(UNARY + BINARY * 2 + VIEWS * 2 + REDUCTIONS + OTHER + WRITES * 2)
-    steps = draw(st.lists(st.tuples(kinds, st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000)), min_size=3,
-                          max_size=14))
+    steps = draw(
+        st.lists(
+            st.tuples(kinds, st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000)), min_size=3, max_size=14
+        )
+    )
     results = draw(st.lists(st.integers(0, 1000), min_size=1, max_size=3))
     return shapes, layouts, steps, results
 
@@ -60,8 +90,16 @@ def apply(values, op, i, j, k):
             return (f * 0.1).exp()
         return f * 2 + 1 if op == "double" else getattr(f, op)()
     if op in BINARY:
-        b = pick(values, j, lambda v: v.ndim == 0 or v.shape == a.shape or v.shape == a.shape[-1:] or (
-            v.ndim == a.ndim and all(n in (1, m) for n, m in zip(v.shape, a.shape))))
+        b = pick(
+            values,
+            j,
+            lambda v: (
+                v.ndim == 0
+                or v.shape == a.shape
+                or v.shape == a.shape[-1:]
+                or (v.ndim == a.ndim and all(n in (1, m) for n, m in zip(v.shape, a.shape)))
+            ),
+        )
         b = b.float()
         if op == "where":
             return torch.where(f > b, f, b * 0.5)
@@ -128,7 +166,9 @@ def write(values, op, i, j, k):
     a = pick(values, i, writable)
     if a is None:
         return None
-    b = pick(values, j, lambda v: v.dtype == torch.float32 and (v.shape == a.shape or v.ndim == 0 or v.shape == a.shape[-1:]))
+    b = pick(
+        values, j, lambda v: v.dtype == torch.float32 and (v.shape == a.shape or v.ndim == 0 or v.shape == a.shape[-1:])
+    )
     if op in ("add_", "mul_", "copy_", "iadd"):
         if b is None:
             return None
@@ -220,8 +260,13 @@ EXAMPLES = 25  # for each number of threads
 COUNTS = {"native": 0, "eager": 0}
 REASONS: dict[str, int] = {}
 # Failures are reported as found: to make them smaller takes many compilations (add Phase.shrink by hand).
-OPTIONS = {"deadline": None, "derandomize": True, "database": None, "phases": [Phase.generate],
-           "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]}
+OPTIONS = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "phases": [Phase.generate],
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -235,6 +280,3 @@ def test_random_programs(threads):
     finally:
         torch.set_num_threads(before)
     assert COUNTS["native"] > 8 * COUNTS["eager"], REASONS
-
-
-

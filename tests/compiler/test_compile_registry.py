@@ -1,8 +1,8 @@
 """Every primitive on its samples: compiled as eager, forward and gradients; which ones stay eager is listed, with why.
 
 All samples of an op are one function, so that an op is one or two programs: one with the derivative taken inside, one
-forward whose derivative is taken outside. Inputs are float32 and new at each call; the first call is the capture, so only
-the later ones are programs.
+forward whose derivative is taken outside. Inputs are float32 and new at each call; the first call is the capture, so
+only the later ones are programs.
 """
 
 import warnings
@@ -37,8 +37,22 @@ EAGER = {
 SHAPED_BY_VALUES = {"nonzero", "masked_select", "mask_index", "masked_unselect"}
 # No derivative for the first input, as in PyTorch.
 CONSTANT = {"igamma": (0,), "igammac": (0,), "scale_gradient": (1,)}
-TOLERANCES = {"logit": 1e-4, "erfinv": 1e-4, "ndtri": 1e-4, "pinv": 1e-3, "inverse": 1e-3, "eig": 1e-3, "svd": 1e-3,
-              "lgamma": 1e-4, "digamma": 1e-4, "polygamma": 1e-4, "zeta": 1e-4, "solve": 1e-3, "qr": 1e-3, "eigh": 1e-3}
+TOLERANCES = {
+    "logit": 1e-4,
+    "erfinv": 1e-4,
+    "ndtri": 1e-4,
+    "pinv": 1e-3,
+    "inverse": 1e-3,
+    "eig": 1e-3,
+    "svd": 1e-3,
+    "lgamma": 1e-4,
+    "digamma": 1e-4,
+    "polygamma": 1e-4,
+    "zeta": 1e-4,
+    "solve": 1e-3,
+    "qr": 1e-3,
+    "eigh": 1e-3,
+}
 COUNTS = {"native": 0, "with steps in Python": 0, "eager": 0, "samples": 0}
 
 
@@ -110,7 +124,9 @@ def run_outside(forward, samples, chosen):
     loss = samples.loss(results)
     if loss.requires_grad:
         loss.backward()
-    return [[t.detach() for t in found] for found in results], [a.grad for a in samples.leaves(chosen) if a.grad is not None]
+    return [[t.detach() for t in found] for found in results], [
+        a.grad for a in samples.leaves(chosen) if a.grad is not None
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SHAPED_BY_VALUES])
@@ -121,7 +137,9 @@ def test_compiled_as_eager(name):
     tolerance = TOLERANCES.get(name, 3e-5)
     inside, forward = torch.compile(samples.inside), torch.compile(samples.forward)
     runs = [(samples.inside, inside, lambda function, given: function(*given))]
-    if samples.op.no_gradient is None and NAMES.index(name) % 6 == 0:  # the same derivatives, met from outside: some of them
+    if (
+        samples.op.no_gradient is None and NAMES.index(name) % 6 == 0
+    ):  # the same derivatives, met from outside: some of them
         runs.append((samples.forward, forward, lambda function, given: run_outside(function, samples, given)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # which ones stay eager is asserted below

@@ -31,7 +31,7 @@ def x(*shape, seed=0):
 def follows(function, *changes, captures=None):
     """After each change the compiled function still agrees with the function."""
     compiled = torch.compile(function)
-    for number, change in enumerate((None, *changes)):
+    for change in (None, *changes):
         if change is not None:
             change()
         for k in range(3):
@@ -50,7 +50,9 @@ def test_closures_over_numbers():
         nonlocal n
         n = value
 
-    follows(lambda a: a * n, lambda: set_to(3.0), lambda: set_to(3), lambda: set_to(True), lambda: set_to(2.0), captures=4)
+    follows(
+        lambda a: a * n, lambda: set_to(3.0), lambda: set_to(3), lambda: set_to(True), lambda: set_to(2.0), captures=4
+    )
 
 
 def test_closures_over_lists_and_dicts():
@@ -62,8 +64,15 @@ def test_closures_over_lists_and_dicts():
             total = total + n * a
         return total + names["a"] + sum(names.values()) + mixed[1][1]["k"] + mixed[1][0]
 
-    follows(function, lambda: numbers.append(4.0), lambda: numbers.__setitem__(0, 7.0), lambda: names.update(b=2.0),
-            lambda: names.__setitem__("a", 5.0), lambda: mixed[1][1].__setitem__("k", 9.0), lambda: mixed[1].__setitem__(0, 8.0))
+    follows(
+        function,
+        lambda: numbers.append(4.0),
+        lambda: numbers.__setitem__(0, 7.0),
+        lambda: names.update(b=2.0),
+        lambda: names.__setitem__("a", 5.0),
+        lambda: mixed[1][1].__setitem__("k", 9.0),
+        lambda: mixed[1].__setitem__(0, 8.0),
+    )
 
 
 def test_long_lists():
@@ -78,8 +87,14 @@ def test_closures_over_tensors():
         nonlocal shift
         shift = value
 
-    follows(lambda a: a + shift + others[1], lambda: shift.add_(1), lambda: assign(x(3, seed=9)), lambda: assign(x(1, seed=9)),
-            lambda: others.__setitem__(1, x(3, seed=4)), lambda: assign(x(3, seed=2).double()))
+    follows(
+        lambda a: a + shift + others[1],
+        lambda: shift.add_(1),
+        lambda: assign(x(3, seed=9)),
+        lambda: assign(x(1, seed=9)),
+        lambda: others.__setitem__(1, x(3, seed=4)),
+        lambda: assign(x(3, seed=2).double()),
+    )
 
 
 def test_arrays_of_numpy():
@@ -107,11 +122,16 @@ def test_globals(monkeypatch):
         return a * FACTORS[1] + CONFIG.power
 
     def function(a):
-        return helper(a) * SCALE + [CONFIG.nested.shift for _ in range(1)][0]
+        return helper(a) * SCALE + next(CONFIG.nested.shift for _ in range(1))
 
-    follows(function, lambda: monkeypatch.setattr(here, "SCALE", 3.0), lambda: monkeypatch.setattr(here, "FACTORS", [5.0, 6.0]),
-            lambda: FACTORS.__setitem__(1, 7.0), lambda: monkeypatch.setattr(CONFIG, "power", 3),
-            lambda: monkeypatch.setattr(CONFIG.nested, "shift", -1.0))
+    follows(
+        function,
+        lambda: monkeypatch.setattr(here, "SCALE", 3.0),
+        lambda: monkeypatch.setattr(here, "FACTORS", [5.0, 6.0]),
+        lambda: FACTORS.__setitem__(1, 7.0),
+        lambda: monkeypatch.setattr(CONFIG, "power", 3),
+        lambda: monkeypatch.setattr(CONFIG.nested, "shift", -1.0),
+    )
 
 
 def test_attributes_of_modules_of_python(monkeypatch):
@@ -150,8 +170,13 @@ def test_methods_and_objects(kind, monkeypatch):
     trainer = Trainer()
     function = {"method": trainer.step, "object": trainer, "lambda": lambda a: trainer.step(a)}[kind]
     here = sys.modules[__name__]
-    follows(function, lambda: setattr(trainer, "scale", 3.0), lambda: trainer.options.update(shift=4.0),
-            lambda: monkeypatch.setattr(Trainer, "rate", 7.0), lambda: monkeypatch.setattr(here, "SCALE", 9.0))
+    follows(
+        function,
+        lambda: setattr(trainer, "scale", 3.0),
+        lambda: trainer.options.update(shift=4.0),
+        lambda: monkeypatch.setattr(Trainer, "rate", 7.0),
+        lambda: monkeypatch.setattr(here, "SCALE", 9.0),
+    )
 
 
 def test_methods_decorated_in_the_class():
@@ -353,7 +378,8 @@ def test_a_compiled_module_is_the_module():
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     compiled = torch.compile(net)
     assert list(compiled.state_dict()) == ["_orig_mod." + key for key in net.state_dict()] or (
-        list(compiled.state_dict()) == list(net.state_dict()))
+        list(compiled.state_dict()) == list(net.state_dict())
+    )
     assert compiled.get_submodule("0") is net[0] and len(list(compiled.parameters())) == 2
     compiled.eval()
     assert not net.training and not net[0].training
@@ -423,7 +449,7 @@ def test_second_derivatives_are_refused_with_a_reason():
 
 def test_saved_tensors_that_were_changed():
     compiled = torch.compile(lambda a, w: (a * w).sum())
-    for k in range(3):
+    for _ in range(3):
         a, w = x(3).requires_grad_(), x(3, seed=1)
         out = compiled(a, w)
         w.add_(1)
@@ -769,6 +795,10 @@ def test_switched_off():
     import subprocess
 
     code = "import flambeau as t; f = t.compile(lambda a: a * 2); f(t.ones(2)); f(t.ones(2)); print(f.captures)"
-    done = subprocess.run([sys.executable, "-c", code], env={**__import__("os").environ, "FLAMBEAU_COMPILE": "0"},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**__import__("os").environ, "FLAMBEAU_COMPILE": "0"},
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "0", done.stderr

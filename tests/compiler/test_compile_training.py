@@ -170,7 +170,9 @@ def test_clipped_gradients(clip):
             if clip == "value":
                 nn.utils.clip_grad_value_(model.parameters(), 0.1)
             else:
-                norm = nn.utils.clip_grad_norm_(model.parameters(), 0.5, norm_type=float(clip) if clip == "inf" else 2.0)
+                norm = nn.utils.clip_grad_norm_(
+                    model.parameters(), 0.5, norm_type=float(clip) if clip == "inf" else 2.0
+                )
             optimizer.step()
             return loss, norm
 
@@ -345,8 +347,9 @@ def test_step_with_two_models():
             od.zero_grad()
             fake = g(noise)
             one, zero = torch.ones(4, 1), torch.zeros(4, 1)
-            loss_d = (F.binary_cross_entropy(torch.sigmoid(d(real)), one)
-                      + F.binary_cross_entropy(torch.sigmoid(d(fake.detach())), zero))
+            loss_d = F.binary_cross_entropy(torch.sigmoid(d(real)), one) + F.binary_cross_entropy(
+                torch.sigmoid(d(fake.detach())), zero
+            )
             loss_d.backward()
             od.step()
             og.zero_grad()

@@ -1,7 +1,7 @@
 """Small versions of the benchmarks' workloads: eight steps, compiled and eager, losses and states to 1e-5 relative.
 
-Parameters whose gradient is zero but for rounding (a bias before batch normalisation, the bias of keys) are kept away from
-Adam, which would make steps of full size of the rounding.
+Parameters whose gradient is zero but for rounding (a bias before batch normalisation, the bias of keys) are kept away
+from Adam, which would make steps of full size of the rounding.
 """
 
 import numpy as np
@@ -57,8 +57,17 @@ def perceptron():
 
 def convolutional():
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, bias=False),
-        nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
     optimizer = optim.SGD(net.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
 
     def step(x, y):
@@ -88,7 +97,11 @@ class Transformer(nn.Module):
 
 def transformer():
     net = Transformer()
-    step, state = trained(net, optim.SGD(net.parameters(), 0.1, momentum=0.9), lambda t, y: F.cross_entropy(net(t).flatten(0, 1), y.flatten()))
+    step, state = trained(
+        net,
+        optim.SGD(net.parameters(), 0.1, momentum=0.9),
+        lambda t, y: F.cross_entropy(net(t).flatten(0, 1), y.flatten()),
+    )
     return step, state, lambda r: (torch.randint(0, 11, (3, 6), generator=r), torch.randint(0, 11, (3, 6), generator=r))
 
 
@@ -108,8 +121,15 @@ class Tagger(nn.Module):
 def packed_lstm():
     net = Tagger()
     step, state = trained(net, optim.Adam(net.parameters(), 0.01), lambda t, n, y: F.cross_entropy(net(t, n), y))
-    return step, state, lambda r: (torch.randint(0, 9, (4, 5), generator=r), torch.tensor([5, 2, 4, 3]),
-                                   torch.randint(0, 3, (4,), generator=r))
+    return (
+        step,
+        state,
+        lambda r: (
+            torch.randint(0, 9, (4, 5), generator=r),
+            torch.tensor([5, 2, 4, 3]),
+            torch.randint(0, 3, (4,), generator=r),
+        ),
+    )
 
 
 def autoencoder():
@@ -148,8 +168,19 @@ def adversarial():
     return step, [g, d], lambda r: (torch.randn(6, 6, generator=r).clamp(-1, 1),)
 
 
-WORKLOADS = {f.__name__: f for f in (linear_regression, tanh_network, perceptron, convolutional, transformer, packed_lstm,
-                                     autoencoder, adversarial)}
+WORKLOADS = {
+    f.__name__: f
+    for f in (
+        linear_regression,
+        tanh_network,
+        perceptron,
+        convolutional,
+        transformer,
+        packed_lstm,
+        autoencoder,
+        adversarial,
+    )
+}
 
 
 def run(make, compiled):
@@ -161,7 +192,9 @@ def run(make, compiled):
         torch.manual_seed(number + 1)
         result = step(*batch(torch.Generator().manual_seed(number)))
         values.append([float(t) for t in (result if isinstance(result, tuple) else (result,))])
-    tensors = [t for thing in state for t in (thing.state_dict().values() if isinstance(thing, nn.Module) else (thing,))]
+    tensors = [
+        t for thing in state for t in (thing.state_dict().values() if isinstance(thing, nn.Module) else (thing,))
+    ]
     return step, np.array(values), [t.detach().numpy().copy() for t in tensors]
 
 

@@ -80,8 +80,14 @@ def test_weights_that_are_arguments_are_not_folded(monkeypatch):
 
 
 def test_linear_with_batch_norm_and_relu_is_one_product(monkeypatch):
-    model = nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 20, bias=False),
-                          nn.BatchNorm1d(20), nn.LeakyReLU(0.1)).eval()
+    model = nn.Sequential(
+        nn.Linear(40, 30),
+        nn.BatchNorm1d(30),
+        nn.ReLU(),
+        nn.Linear(30, 20, bias=False),
+        nn.BatchNorm1d(20),
+        nn.LeakyReLU(0.1),
+    ).eval()
     model[1].running_mean.normal_()
     with torch.no_grad():
         ops, _ = changed(monkeypatch, model, torch.randn(50, 40))

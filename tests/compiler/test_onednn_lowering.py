@@ -23,8 +23,12 @@ def attrs(rank, stride=1, padding=0, dilation=1, groups=1):
     def each(v):
         return v if isinstance(v, tuple) else (v,) * rank
 
-    return {"stride": each(stride), "dilation": each(dilation), "groups": groups,
-            "padding": tuple(p if isinstance(p, tuple) else (p, p) for p in each(padding))}
+    return {
+        "stride": each(stride),
+        "dilation": each(dilation),
+        "groups": groups,
+        "padding": tuple(p if isinstance(p, tuple) else (p, p) for p in each(padding)),
+    }
 
 
 CASES = [  # image, weight, attributes
@@ -77,10 +81,15 @@ def test_convolution_of_windows():
 
 
 @pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("shape, how", [
-    ((1, 28, 28), attrs(2, padding=1, stride=2)), ((3, 15, 16), attrs(2, padding=((1, 0), (0, 2)), stride=2)),
-    ((2, 20, 21), attrs(2, stride=(3, 5))), ((4, 20), attrs(1, stride=2, dilation=3, padding=2)),
-])
+@pytest.mark.parametrize(
+    "shape, how",
+    [
+        ((1, 28, 28), attrs(2, padding=1, stride=2)),
+        ((3, 15, 16), attrs(2, padding=((1, 0), (0, 2)), stride=2)),
+        ((2, 20, 21), attrs(2, stride=(3, 5))),
+        ((4, 20), attrs(1, stride=2, dilation=3, padding=2)),
+    ],
+)
 def test_transposed_convolution_to_few_channels(shape, how, last):
     channels, *size = shape
     w = numbers(16, channels, *(4,) * len(size))
@@ -178,8 +187,14 @@ POOLS = [  # image, kernel, stride, padding, windows per axis
 @pytest.mark.parametrize("include_pad", [False, True])
 @pytest.mark.parametrize("shape, kernel, stride, padding, count", POOLS)
 def test_avg_pool(shape, kernel, stride, padding, count, include_pad, last):
-    how = {"kernel": kernel, "stride": stride, "padding": padding, "count": count, "include_pad": include_pad,
-           "divisor": None}
+    how = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "count": count,
+        "include_pad": include_pad,
+        "divisor": None,
+    }
     if include_pad and shape == (2, 8, 8, 8):  # windows beyond the padding
         x = numbers(*shape, last=last)
         assert lowered("avg_pool", [x], how, [np.empty((2, 8, 4, 4), np.float32)]) is None
@@ -195,8 +210,11 @@ def test_avg_pool(shape, kernel, stride, padding, count, include_pad, last):
 @pytest.mark.parametrize("shape, kernel, stride, padding, count", POOLS)
 def test_max_pool(shape, kernel, stride, padding, count, dilation, last):
     """With nan and infinities, ties, and windows that overlap or leave places out."""
-    count = tuple((n + 2 * p - dilation * (k - 1) - 1) // s + 1
-                  for n, p, k, s in zip(shape[2:], padding, kernel, stride)) if dilation > 1 else count
+    count = (
+        tuple((n + 2 * p - dilation * (k - 1) - 1) // s + 1 for n, p, k, s in zip(shape[2:], padding, kernel, stride))
+        if dilation > 1
+        else count
+    )
     x = numbers(*shape, last=last).round(1)
     x[0, 0] = -np.inf
     x[0, 1].flat[5], x[0, 2].flat[2] = np.nan, np.inf

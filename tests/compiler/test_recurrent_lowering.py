@@ -146,8 +146,10 @@ def test_what_it_leaves_to_numpy():
     out, _, _, acts, cells = REGISTRY["lstm_scan"].kernel(draw(4, 64), h0, c0, w_hh, None, **attrs)
     known_by_nobody = [draw(4, 16), h0, c0, np.zeros_like(acts), np.zeros_like(cells)]
     assert lowered([*known_by_nobody, h0, c0, w_hh, None, out, acts, cells], "lstm_scan_backward") is None
-    assert all(isinstance(x, (Ref, type(None))) for x in program_of("gru_scan", [draw(4, 48), h0, draw(48, 16), None],
-                                                                    attrs)[1].inputs)
+    assert all(
+        isinstance(x, (Ref, type(None)))
+        for x in program_of("gru_scan", [draw(4, 48), h0, draw(48, 16), None], attrs)[1].inputs
+    )
 
 
 @needs_onednn

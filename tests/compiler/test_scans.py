@@ -76,7 +76,8 @@ def test_gru(sizes, reverse, bias, parts, size=37):
     d_out, d_h = apart(rows, size, draw), draw(batch, size)
     d_gates, d_recurrent, d_h0, started = scans.gru_backward(d_out, d_h, h0, w_hh, out, acts, sizes, reverse)
     expected = recurrent.gru_scan_backward.op.kernel(
-        d_out, d_h, np.zeros_like(acts), h0, w_hh, out, acts, sizes=sizes, reverse=reverse)
+        d_out, d_h, np.zeros_like(acts), h0, w_hh, out, acts, sizes=sizes, reverse=reverse
+    )
     close((d_gates, d_h0, d_recurrent.T @ started, d_recurrent.sum(0)), expected)
 
 

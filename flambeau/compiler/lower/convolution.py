@@ -118,15 +118,26 @@ def convolution(node: Node, low: Lowering) -> list[Step] | None:
     if winograd.fits(node, geometry, w, target.ref, low):
         winograd.convolution(plan, geometry, source.ref, w, bias, others, node.attrs.get("post", ()), target.ref)
         return plan.steps
-    chain = PostOps.of(node.attrs.get("post", ()), [
-        strided(other.shape) if other.shape == (1,) else image(other) for other in others])
+    chain = PostOps.of(
+        node.attrs.get("post", ()), [strided(other.shape) if other.shape == (1,) else image(other) for other in others]
+    )
 
     def make(x_md: c_void_p, y_md: c_void_p) -> Primitive:
         arguments = [lib.ARG_SRC, lib.ARG_WEIGHTS, *([] if bias is None else [lib.ARG_BIAS]), *chain.arguments]
-        return Primitive("convolution_forward", [
-            lib.FORWARD_INFERENCE, lib.CONVOLUTION_DIRECT, x_md, free_choice(geometry.grouped),
-            None if bias is None else strided((w.shape[0],)), y_md, *geometry.parameters],
-            [*arguments, lib.ARG_DST], post_ops=chain)
+        return Primitive(
+            "convolution_forward",
+            [
+                lib.FORWARD_INFERENCE,
+                lib.CONVOLUTION_DIRECT,
+                x_md,
+                free_choice(geometry.grouped),
+                None if bias is None else strided((w.shape[0],)),
+                y_md,
+                *geometry.parameters,
+            ],
+            [*arguments, lib.ARG_DST],
+            post_ops=chain,
+        )
 
     primitive = chosen(make, source, target)
     if primitive is None:
@@ -158,7 +169,9 @@ def transposed_convolution(node: Node, low: Lowering) -> list[Step] | None:
         return Primitive(
             "convolution_backward_data",
             [lib.CONVOLUTION_DIRECT, x_md, free_choice(geometry.grouped), y_md, *geometry.parameters],
-            [lib.ARG_DIFF_DST, lib.ARG_WEIGHTS, lib.ARG_DIFF_SRC], geometry.forward(x_md, False, y_md))
+            [lib.ARG_DIFF_DST, lib.ARG_WEIGHTS, lib.ARG_DIFF_SRC],
+            geometry.forward(x_md, False, y_md),
+        )
 
     primitive = chosen(make, source, target)
     if primitive is None:
@@ -167,8 +180,9 @@ def transposed_convolution(node: Node, low: Lowering) -> list[Step] | None:
     steps = target.written(plan, primitive, lib.ARG_DIFF_SRC, inputs)
     if bias is not None:
         across = strided((1, bias.shape[0], *(1,) * (len(w.shape) - 2)))
-        add = Primitive("binary", [lib.BINARY_ADD, target.given, across, target.given],
-                        [lib.ARG_SRC, lib.ARG_SRC_1, lib.ARG_DST])
+        add = Primitive(
+            "binary", [lib.BINARY_ADD, target.given, across, target.given], [lib.ARG_SRC, lib.ARG_SRC_1, lib.ARG_DST]
+        )
         plan.run(add, [target.ref, plan.vector(bias)], [target.ref])
     return steps
 
@@ -198,7 +212,9 @@ def weight_gradient(node: Node, low: Lowering) -> list[Step] | None:
         return Primitive(
             "convolution_backward_weights",
             [lib.CONVOLUTION_DIRECT, x_md, free_choice(geometry.grouped), bias, y_md, *geometry.parameters],
-            [lib.ARG_SRC, lib.ARG_DIFF_DST, *made], geometry.forward(x_md, bias is not None, y_md))
+            [lib.ARG_SRC, lib.ARG_DIFF_DST, *made],
+            geometry.forward(x_md, bias is not None, y_md),
+        )
 
     primitive = chosen(make, source, seen, free=prefers_blocks(geometry))
     if (primitive is None or quality(primitive) < 2) and of_weight is not None and fits(geometry):

@@ -24,8 +24,12 @@ FEW, NARROW = 4, 64  # channels; elements of a window's column
 def fits(geometry: Geometry) -> bool:
     """Whether there are few channels and no kernel larger than a short loop, moving by more than one."""
     channels, taps = geometry.x[1], math.prod(geometry.w[2:])
-    return (geometry.groups == 1 and channels <= FEW and channels * taps <= NARROW
-            and max(geometry.parameters[0][:len(geometry.w) - 2]) > 1)
+    return (
+        geometry.groups == 1
+        and channels <= FEW
+        and channels * taps <= NARROW
+        and max(geometry.parameters[0][: len(geometry.w) - 2]) > 1
+    )
 
 
 def transposed_to_few(plan: Plan, geometry: Geometry, y: Ref, w: Ref, out: Ref, attrs: dict) -> None:
@@ -35,16 +39,22 @@ def transposed_to_few(plan: Plan, geometry: Geometry, y: Ref, w: Ref, out: Ref, 
     y = y if is_last(y) else plan.copied(y, last=True)
     w = w if is_plain(w) else plan.copied(w)
     windows, wide = n * math.prod(count), channels * math.prod(kernel)
-    columns = plan.low.graph.value((n, *count, channels, *kernel),
-                                   contiguous_strides((n, *count, channels, *kernel)), FLOAT)
-    multiply = Primitive("matmul", [strided((windows, outputs)), strided((outputs, wide)), None,
-                                    strided((windows, wide))], [lib.ARG_SRC, lib.ARG_WEIGHTS, lib.ARG_DST])
+    columns = plan.low.graph.value(
+        (n, *count, channels, *kernel), contiguous_strides((n, *count, channels, *kernel)), FLOAT
+    )
+    multiply = Primitive(
+        "matmul",
+        [strided((windows, outputs)), strided((outputs, wide)), None, strided((windows, wide))],
+        [lib.ARG_SRC, lib.ARG_WEIGHTS, lib.ARG_DST],
+    )
     plan.run(multiply, [y, w], [columns.whole()])
     rank = len(size)
     before = [pair[0] for pair in attrs["padding"]]
-    axes = [segments(list(neighbours(s, c, k, t, b, d))) for s, c, k, t, b, d in zip(
-        size, count, kernel, attrs["stride"], before, attrs["dilation"])]
-    of_window, of_tap = columns.strides[1:1 + rank], columns.strides[2 + rank:]
+    axes = [
+        segments(list(neighbours(s, c, k, t, b, d)))
+        for s, c, k, t, b, d in zip(size, count, kernel, attrs["stride"], before, attrs["dilation"])
+    ]
+    of_window, of_tap = columns.strides[1 : 1 + rank], columns.strides[2 + rank :]
     seen: Sizes = (columns.strides[0], columns.strides[1 + rank], *of_window)
     written: Sizes = (*out.strides[:2], *(s * t for s, t in zip(attrs["stride"], out.strides[2:])))
     for part in product(*axes):
@@ -52,11 +62,15 @@ def transposed_to_few(plan: Plan, geometry: Geometry, y: Ref, w: Ref, out: Ref, 
         for corner in product(*(common for _, _, common in part)):
             total = -1
             for taps in product(*(sends for _, sends in corner)):
-                offset = sum((first + shift) * step + k * inner for (first, _, _), (k, shift), step, inner in zip(
-                    part, taps, of_window, of_tap))
+                offset = sum(
+                    (first + shift) * step + k * inner
+                    for (first, _, _), (k, shift), step, inner in zip(part, taps, of_window, of_tap)
+                )
                 value = body.load(columns.whole(), seen, offset)
                 total = value if total < 0 else body.apply("add", total, value, dtype=FLOAT)
-            start = sum((first * s + rest) * t for (first, _, _), s, (rest, _), t in zip(
-                part, attrs["stride"], corner, out.strides[2:]))
+            start = sum(
+                (first * s + rest) * t
+                for (first, _, _), s, (rest, _), t in zip(part, attrs["stride"], corner, out.strides[2:])
+            )
             body.store(out, written, start, body.number(0.0, FLOAT) if total < 0 else total)
         plan.steps.append(body.step((n, channels, *(length for _, length, _ in part)), out.value))

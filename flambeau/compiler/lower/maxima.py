@@ -76,10 +76,18 @@ def max_pool(node: Node, low: Lowering) -> list[Step] | None:
         return None
     attrs = node.attrs
     kernel, stride, padding, dilation, count = (
-        attrs[name] for name in ("kernel", "stride", "padding", "dilation", "count"))
+        attrs[name] for name in ("kernel", "stride", "padding", "dilation", "count")
+    )
     tracked = place.whole() if attrs["track"] and place is not None else None
-    axes = [segments([tuple(k for k in range(kernel[a]) if 0 <= o * stride[a] - padding[a] + k * dilation[a] < n)
-                      for o in range(count[a])]) for a, n in enumerate(x.shape[2:])]
+    axes = [
+        segments(
+            [
+                tuple(k for k in range(kernel[a]) if 0 <= o * stride[a] - padding[a] + k * dilation[a] < n)
+                for o in range(count[a])
+            ]
+        )
+        for a, n in enumerate(x.shape[2:])
+    ]
     steps: list[Step] = []
     for part in product(*axes):
         if any(not inside for _, _, inside in part):
@@ -89,8 +97,10 @@ def max_pool(node: Node, low: Lowering) -> list[Step] | None:
         body = Body()
         largest = number = -1
         for where in product(*(inside for _, _, inside in part)):
-            offset = sum((o * s - p + k * d) * t for (o, _, _), s, p, k, d, t in zip(
-                part, stride, padding, where, dilation, x.strides[2:]))
+            offset = sum(
+                (o * s - p + k * d) * t
+                for (o, _, _), s, p, k, d, t in zip(part, stride, padding, where, dilation, x.strides[2:])
+            )
             value = body.load(x, seen, offset)
             mine = body.number(flat_number(where, kernel), tracked.dtype) if tracked is not None else -1
             if largest < 0:
@@ -101,10 +111,12 @@ def max_pool(node: Node, low: Lowering) -> list[Step] | None:
                 continue
             larger = body.apply("gt", value, largest, dtype=BOOL)
             same = body.apply("eq", value, value, dtype=BOOL)  # false for nan
-            largest = body.apply("where", same, body.apply("where", larger, value, largest, dtype=x.dtype), value,
-                                 dtype=x.dtype)
-            number = body.apply("where", same, body.apply("where", larger, mine, number, dtype=tracked.dtype), mine,
-                                dtype=tracked.dtype)
+            largest = body.apply(
+                "where", same, body.apply("where", larger, value, largest, dtype=x.dtype), value, dtype=x.dtype
+            )
+            number = body.apply(
+                "where", same, body.apply("where", larger, mine, number, dtype=tracked.dtype), mine, dtype=tracked.dtype
+            )
         for target, result in ((best.whole(), largest), (tracked, number)):
             if target is not None:
                 start = sum(o * t for (o, _, _), t in zip(part, target.strides[2:]))
@@ -120,8 +132,13 @@ def flat_number(where: Sizes, kernel: Sizes) -> int:
 
 def fits(x: Any, attrs: dict[str, Any]) -> bool:
     """Whether loops are written for it: single or double precision, not empty, a window that is not too large."""
-    return (isinstance(x, Ref) and x.dtype in (np.float32, np.float64) and 0 not in x.shape
-            and math.prod(attrs["kernel"]) <= MOST and math.prod(attrs["stride"]) <= MOST)
+    return (
+        isinstance(x, Ref)
+        and x.dtype in (np.float32, np.float64)
+        and 0 not in x.shape
+        and math.prod(attrs["kernel"]) <= MOST
+        and math.prod(attrs["stride"]) <= MOST
+    )
 
 
 @lowering("max_pool_backward")
@@ -135,8 +152,12 @@ def max_pool_backward(node: Node, low: Lowering) -> list[Step] | None:
         return None
     target = out.whole()
     attrs = node.attrs
-    axes = [segments(list(neighbours(n, count, *how))) for n, count, *how in zip(
-        attrs["size"], grad.shape[2:], *(attrs[name] for name in ("kernel", "stride", "padding", "dilation")))]
+    axes = [
+        segments(list(neighbours(n, count, *how)))
+        for n, count, *how in zip(
+            attrs["size"], grad.shape[2:], *(attrs[name] for name in ("kernel", "stride", "padding", "dilation"))
+        )
+    ]
     steps: list[Step] = []
     for part in product(*axes):
         body = Body()
@@ -153,8 +174,10 @@ def max_pool_backward(node: Node, low: Lowering) -> list[Step] | None:
                 chosen = body.apply("eq", mine, body.number(number, place.dtype), dtype=BOOL)
                 sent = body.apply("where", chosen, value, zero, dtype=grad.dtype)
                 total = sent if total < 0 else body.apply("add", total, sent, dtype=grad.dtype)
-            start = sum((first * s + rest) * t for (first, _, _), s, (rest, _), t in zip(
-                part, attrs["stride"], corner, target.strides[2:]))
+            start = sum(
+                (first * s + rest) * t
+                for (first, _, _), s, (rest, _), t in zip(part, attrs["stride"], corner, target.strides[2:])
+            )
             body.store(target, written, start, zero if total < 0 else total)
         steps.append(body.step(shape, out))
     return steps
@@ -169,6 +192,12 @@ def neighbours(size: int, count: int, kernel: int, stride: int, padding: int, di
         found = []
         for rest in range(min(stride, size - q * stride)):
             reached = ((k, rest + padding - k * dilation) for k in range(kernel))
-            found.append((rest, tuple((k, far // stride) for k, far in reached
-                                      if far % stride == 0 and 0 <= q + far // stride < count)))
+            found.append(
+                (
+                    rest,
+                    tuple(
+                        (k, far // stride) for k, far in reached if far % stride == 0 and 0 <= q + far // stride < count
+                    ),
+                )
+            )
         yield tuple(found)

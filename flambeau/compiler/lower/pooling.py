@@ -42,8 +42,11 @@ def avg_pool(node: Node, low: Lowering) -> list[Step] | None:
     source, target = Image(plan.dense(x)), Image(out.whole())
 
     def make(x_md: c_void_p, y_md: c_void_p) -> Primitive:
-        return Primitive("pooling_forward", [lib.FORWARD_INFERENCE, algorithm(node.attrs), x_md, y_md, *parameters],
-                         [lib.ARG_SRC, lib.ARG_DST])
+        return Primitive(
+            "pooling_forward",
+            [lib.FORWARD_INFERENCE, algorithm(node.attrs), x_md, y_md, *parameters],
+            [lib.ARG_SRC, lib.ARG_DST],
+        )
 
     primitive = chosen(make, source, target)
     if primitive is None:
@@ -63,8 +66,9 @@ def avg_pool_backward(node: Node, low: Lowering) -> list[Step] | None:
 
     def make(y_md: c_void_p, x_md: c_void_p) -> Primitive:
         kind = algorithm(node.attrs)
-        hint = Primitive("pooling_forward", [lib.FORWARD_TRAINING, kind, x_md, y_md, *parameters],
-                         [lib.ARG_SRC, lib.ARG_DST])
+        hint = Primitive(
+            "pooling_forward", [lib.FORWARD_TRAINING, kind, x_md, y_md, *parameters], [lib.ARG_SRC, lib.ARG_DST]
+        )
         arguments = [lib.ARG_DIFF_DST, lib.ARG_DIFF_SRC]
         return Primitive("pooling_backward", [kind, x_md, y_md, *parameters], arguments, hint)
 

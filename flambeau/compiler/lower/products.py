@@ -53,8 +53,9 @@ def linear(node: Node, low: Lowering) -> list[Step] | None:
     return None if found is None else plan + found
 
 
-def product(node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Ref,
-            others: list[Ref]) -> list[Step] | None:
+def product(
+    node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Ref, others: list[Ref]
+) -> list[Step] | None:
     """The steps of out = x @ y + bias and of the node's post-ops."""
     rank = len(out.shape)
     x, y = widened(x, rank), widened(y, rank)
@@ -69,9 +70,17 @@ def product(node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Re
     chain = PostOps.of(node.attrs.get("post", ()), [described(other) for other in others])
     inputs = [lib.ARG_SRC, lib.ARG_WEIGHTS, *([] if bias is None else [lib.ARG_BIAS]), *chain.arguments]
     try:
-        primitive = Primitive("matmul", [
-            described(x), described(y), None if bias is None else strided((*(1,) * (rank - 1), bias.shape[0])),
-            described(out)], [*inputs, lib.ARG_DST], post_ops=chain)
+        primitive = Primitive(
+            "matmul",
+            [
+                described(x),
+                described(y),
+                None if bias is None else strided((*(1,) * (rank - 1), bias.shape[0])),
+                described(out),
+            ],
+            [*inputs, lib.ARG_DST],
+            post_ops=chain,
+        )
     except lib.OneDNNError:
         return None
     if not quality(primitive):

@@ -115,9 +115,7 @@ def lower_draw(node: Node, lowering: Lowering) -> list[Step] | None:
     key = f"draw.{kind}.{dtype}.{out.size}.{values}"
     state = state_of(lowering.graph, node.attrs["generator"])
     return [
-        RoutineStep(
-            key, lambda module: emit_draw(module, emit, out.size, numbers, key), (state.whole(), out.whole())
-        )
+        RoutineStep(key, lambda module: emit_draw(module, emit, out.size, numbers, key), (state.whole(), out.whole()))
     ]
 
 

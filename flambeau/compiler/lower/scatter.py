@@ -1,4 +1,5 @@
-"""Rows added to, or written over, the rows of a table that an index names: gradients of look-ups, `index_add`, `index_copy`.
+"""Rows added to, or written over, the rows of a table that an index names: gradients of look-ups, `index_add`,
+`index_copy`.
 
 The table's rows are divided among the threads; each walks the whole index and takes what falls to it, so that no two
 write one row and rows are added in the order of the index, as on the host.

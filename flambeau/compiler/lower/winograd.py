@@ -2,12 +2,12 @@
 
     Y = A' [ (G g G') * (B' d B) ] A          for tiles d of 4x4 of the image, summed over channels
 
-Lavin & Gray 2016, "Fast algorithms for convolutional neural networks", F(2x2, 3x3), whose constants are 1 and 1/2, so that
-float32 loses next to nothing (measured: twice the direct way's error). The filters' transform depends on state only and
-is computed once; the transforms of image and result are fused loops, the products a batch of 16 matrix products. A few
-images at a time, so that what lies between stays in the cache. A nan or infinity reaches all outputs of its tiles, one
-pixel further than it should: therefore only where the weights are steady, which is inference; FLAMBEAU_WINOGRAD=0
-switches it off.
+Lavin & Gray 2016, "Fast algorithms for convolutional neural networks", F(2x2, 3x3), whose constants are 1 and 1/2, so
+that float32 loses next to nothing (measured: twice the direct way's error). The filters' transform depends on state
+only and is computed once; the transforms of image and result are fused loops, the products a batch of 16 matrix
+products. A few images at a time, so that what lies between stays in the cache. A nan or infinity reaches all outputs
+of its tiles, one pixel further than it should: therefore only where the weights are steady, which is inference;
+FLAMBEAU_WINOGRAD=0 switches it off.
 """
 
 from __future__ import annotations

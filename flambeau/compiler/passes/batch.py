@@ -17,8 +17,8 @@ from flambeau.compiler.steps import KernelStep, Step
 def gather_updates(graph: Graph, steps: list[Step]) -> list[Step]:
     """The steps in an order that means the same, with updates as late as they may be, similar kernels together.
 
-    What is written in several steps (a copy, then a window or a sum into it) is written in their order. Whether an update may be made in the parameter's own memory
-    is the plan's business, which comes after.
+    What is written in several steps (a copy, then a window or a sum into it) is written in their order. Whether an
+    update may be made in the parameter's own memory is the plan's business, which comes after.
     """
     targets = {ref.value for ref in graph.writes.values()}
     waiting: list[KernelStep] = []

@@ -55,8 +55,12 @@ def folded(graph: Graph, layer: Node, norm: Node) -> list[Node]:
     """The nodes that compute weight and bias, and the layer with them."""
     x, w, bias = layer.inputs
     scale, shift = (Ref(ref.value, (ref.shape[1],), (ref.strides[1],), ref.offset) for ref in norm.inputs[1:])
-    along = Ref(scale.value, (*scale.shape, *(1,) * (len(w.shape) - 1)),
-                (*scale.strides, *(0,) * (len(w.shape) - 1)), scale.offset)
+    along = Ref(
+        scale.value,
+        (*scale.shape, *(1,) * (len(w.shape) - 1)),
+        (*scale.strides, *(0,) * (len(w.shape) - 1)),
+        scale.offset,
+    )
     weight, nodes = elementwise(graph, "mul", [w, along], w.shape)
     if bias is None:
         offset = shift

@@ -64,8 +64,11 @@ class Builder:
         compute = next(r.dtype for r in refs if not r.value.symbol)
         if out is None:
             shape = np.broadcast_shapes(*[r.shape for r in refs])
-            out = self.value(shape, like(shape, main.strides if len(main.strides) == len(shape) else contiguous(shape)),
-                             dtype or compute)
+            out = self.value(
+                shape,
+                like(shape, main.strides if len(main.strides) == len(shape) else contiguous(shape)),
+                dtype or compute,
+            )
         ref = self.node(op, list(inputs), attrs, out)
         self.nodes[-1].compute = compute
         return ref
@@ -239,8 +242,9 @@ def _nll(b: Builder, node: Node) -> bool | None:
     if not known_index(b, target, classes, node.attrs["ignore_index"]):
         return False
     own = _own_class(b, node, target, classes)
-    picked = b.reduce("sum", b.node("where", [own, x, 0.0], {}, b.value((n, classes), contiguous((n, classes)), x.dtype)),
-                      (1,), False)
+    picked = b.reduce(
+        "sum", b.node("where", [own, x, 0.0], {}, b.value((n, classes), contiguous((n, classes)), x.dtype)), (1,), False
+    )
     losses = b("neg", picked, out=out if reduction == "none" else None)
     if reduction == "mean":
         b("div", b.reduce("sum", losses, (0,), False), _counted(b, node, target, x.dtype), out=out)
@@ -395,8 +399,13 @@ def _index_select(b: Builder, node: Node) -> bool | None:
 def _masked_fill(b: Builder, node: Node) -> bool | None:
     x, mask, value = node.inputs
     out = single(node)
-    if not fits(x) or not isinstance(mask, Ref) or mask.dtype.kind != "b" or x.shape != out.shape or (
-            isinstance(value, Ref) and value.shape):
+    if (
+        not fits(x)
+        or not isinstance(mask, Ref)
+        or mask.dtype.kind != "b"
+        or x.shape != out.shape
+        or (isinstance(value, Ref) and value.shape)
+    ):
         return False
     if np.broadcast_shapes(mask.shape, x.shape) != x.shape:
         return False
@@ -418,7 +427,11 @@ def window_of(replay: Any, shape: tuple[int, ...]) -> dict[str, Any] | None:
     base = np.empty(shape, np.uint8)
     part = replay(base)
     low, high = np.lib.array_utils.byte_bounds(base)
-    if not part.size or not np.may_share_memory(part, base) or any(s <= 0 < n - 1 for s, n in zip(part.strides, part.shape)):
+    if (
+        not part.size
+        or not np.may_share_memory(part, base)
+        or any(s <= 0 < n - 1 for s, n in zip(part.strides, part.shape))
+    ):
         return None
     offset = int(part.__array_interface__["data"][0]) - low
     return {"shape": part.shape, "strides": part.strides, "offset": offset} if 0 <= offset < high - low else None

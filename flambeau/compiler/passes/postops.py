@@ -76,8 +76,12 @@ def following(layer: Node, readers: Readers, taken: set[Node]) -> list[Node]:
 def joins(node: Node, value: Value) -> bool:
     """Whether a node does to all of the value what a post-op can do."""
     out = node.outputs[0]
-    if out is None or out.dtype != FLOAT or out.shape != value.shape or not same_order(
-            out.shape, out.strides, value.strides):
+    if (
+        out is None
+        or out.dtype != FLOAT
+        or out.shape != value.shape
+        or not same_order(out.shape, out.strides, value.strides)
+    ):
         return False
     if node.op == "relu":
         return shows_all(node.inputs[0], value)
@@ -94,8 +98,7 @@ def other_of(node: Node, value: Value) -> Ref | None:
     if len(mine) != 1 or len(others) != 1:
         return None
     (other,) = others
-    fits = other.dtype == FLOAT and other.shape == value.shape and same_order(
-        other.shape, other.strides, value.strides)
+    fits = other.dtype == FLOAT and other.shape == value.shape and same_order(other.shape, other.strides, value.strides)
     return other if fits else None
 
 

@@ -45,5 +45,10 @@ class Steady:
 
 def shows_all(ref: object, value: Value | None) -> bool:
     """Whether an operand is all of a value, in the value's own order."""
-    return (isinstance(ref, Ref) and ref.value is value and ref.offset == 0 and ref.shape == ref.value.shape
-            and same_order(ref.shape, ref.strides, ref.value.strides))
+    return (
+        isinstance(ref, Ref)
+        and ref.value is value
+        and ref.offset == 0
+        and ref.shape == ref.value.shape
+        and same_order(ref.shape, ref.strides, ref.value.strides)
+    )
