@@ -12,10 +12,11 @@ from typing import Any
 
 from flambeau.backends import threads
 from flambeau.compiler import environment
-from flambeau.compiler.capture import Recorder, Unrecordable
+from flambeau.compiler.capture import Recorder
 from flambeau.compiler.entry import OUT_OF_BOUNDS, Entry
 from flambeau.compiler.guards import Guards
 from flambeau.compiler.quick import MISS, quick
+from flambeau.compiler.sources import Unrecordable
 from flambeau.compiler.structure import split
 from flambeau.core import dtype as dtypes
 from flambeau.core import recording

@@ -13,15 +13,15 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, same_order
 from flambeau.compiler.memory import Block, address, element_strides, is_dense, root_of, span
-from flambeau.compiler.symbols import Symbol, evaluator
+from flambeau.compiler.numbers import Numbers
+from flambeau.compiler.sources import Source, Unrecordable, user_line
+from flambeau.compiler.symbols import Symbol
 from flambeau.core import dispatch, recording
 from flambeau.core.device import MetaArray
 from flambeau.core.modes import modes
@@ -30,51 +30,8 @@ from flambeau.core.tensor import Tensor
 from flambeau.ops.comparison import eq, ge, le, logical_and, logical_or
 from flambeau.ops.reductions import all as all_
 
-PACKAGE = str(Path(__file__).resolve().parent.parent)
 SMALL = 4096  # bytes; an argument that Python reads (sequence lengths) and that is no larger becomes a guard
 _RANDOM = "generator"  # an op with this attribute draws from a stream
-
-
-class Unrecordable(RuntimeError):
-    """What the function does cannot be captured; `line` is (file, number) of the user's code."""
-
-    def __init__(self, reason: str, line: Any = None, later: bool = False):
-        super().__init__(reason if line is None else f"{reason} ({line[0]}:{line[1]})")
-        self.reason = reason
-        self.line = line
-        self.later = later  # another attempt may succeed (state made in the first call)
-
-
-class Source:
-    """Where outside memory is found at a call.
-
-    kind: "argument" (number among the tensor arguments), "tensor" (an object), "grad" (of an object), "option" (a
-    number of an optimizer), "gradient" (arriving at an output, in a backward graph).
-    """
-
-    __slots__ = ("kind", "what")
-
-    def __init__(self, kind: str, what: Any):
-        self.kind = kind
-        self.what = what
-
-    def __repr__(self) -> str:
-        if self.kind == "option":
-            _, name, index = self.what
-            return f"option {name}" if index is None else f"option {name}[{index}]"
-        what = self.what if isinstance(self.what, (int, str)) else type(self.what).__name__
-        return f"{self.kind} {what}"
-
-
-def user_line() -> tuple[str, int] | None:
-    """The innermost line of the call that is not in this package."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE):
-            return (name, frame.f_lineno)
-        frame = frame.f_back
-    return None
 
 
 def tap(method: Any) -> Any:
@@ -93,13 +50,14 @@ def tap(method: Any) -> Any:
     return hear
 
 
-class Recorder:
+class Recorder(Numbers):
     """Listens to one call: `with Recorder(arguments) as r: result = fn(...)`, then `r.graph`.
 
     When something cannot be recorded the call goes on, eagerly, and `failed` says why (`strict`: it raises).
     """
 
     def __init__(self, arguments: list[Tensor], strict: bool = False):
+        super().__init__()
         self.failed: Unrecordable | None = None
         self.strict = strict
         self.modules: dict[int, Any] = {}  # modules that were called
@@ -109,11 +67,7 @@ class Recorder:
         self.blocks: dict[int, list[Block]] = {}
         self.alive: dict[int, Any] = {}  # what keeps (or watches) each root, so that its id stays its own
         self.externals: list[Block] = []
-        self.guards: list[tuple[Callable[[Any], Any], Any, bool]] = []  # (evaluate(call), expected, changes by itself)
         self.reads: list[tuple[Source, np.ndarray]] = []  # arguments whose values Python read
-        self.options_read: list[tuple[dict, tuple]] = []  # (group, its items as they were)
-        self.option_values: dict[tuple, Symbol] = {}
-        self.optimizers: list[Any] = []
         self.grads: dict[int, Tensor] = {}  # leaves whose .grad was touched
         self.grad_entries: dict[
             int, tuple[Tensor, bool]
@@ -589,77 +543,6 @@ class Recorder:
     def released(self, node: Any) -> None:
         self.freed.append(node)
 
-    # ---- numbers -----------------------------------------------------------------------------
-
-    def options(self, optimizer: Any, group: dict) -> dict:
-        """A parameter group whose numbers are symbols, for our own algorithms; others are guarded as they are."""
-        if not any(known is optimizer for known in self.optimizers):
-            self.optimizers.append(optimizer)
-        if not any(known is group for known, _ in self.options_read):
-            self.options_read.append((group, tuple(group.items())))
-        if not type(optimizer).__module__.startswith("flambeau.optim"):
-            return group
-        return {name: self._option(group, name, value) for name, value in group.items()}
-
-    def _option(self, group: dict, name: str, value: Any) -> Any:
-        if type(value) is float:
-            return self._option_symbol(group, name, None, value)
-        if type(value) is tuple and all(type(v) is float for v in value):
-            return tuple(self._option_symbol(group, name, i, v) for i, v in enumerate(value))
-        return value
-
-    def _option_symbol(self, group: dict, name: str, index: Any, value: float) -> Symbol:
-        key = (id(group), name, index)
-        if key not in self.option_values:
-            ref = self.graph.value((), (), np.dtype(np.float64))
-            ref.source = Source("option", (group, name, index))
-            self.graph.inputs.append(ref)
-
-            def evaluate(call: Any) -> float:
-                found = group[name]
-                return found if index is None else found[index]
-
-            self.option_values[key] = self._symbol(value, ref.whole(), evaluate)
-        return self.option_values[key]
-
-    def _symbol(self, value: float, ref: Ref, evaluate: Any, moving: bool = False) -> Symbol:
-        if ref.dtype == np.float64:
-            ref.value.symbol = True
-        made = Symbol(value)
-        made.recorder, made.ref, made.evaluate, made.moving = self, ref, evaluate, moving
-        return made
-
-    def symbol_of(self, name: str, function: Any, left: Any, right: Any) -> Any:
-        """The result of arithmetic on symbols and numbers, as a node."""
-        value = function(float(left), float(right))
-        if self.failed is not None or not isinstance(value, float):
-            return value
-        out = self.graph.value((), (), np.dtype(np.float64))
-        operands = [x.ref if type(x) is Symbol else float(x) for x in (left, right)]
-        node = Node(name, operands, {}, [out], user_line())
-        node.compute = np.dtype(np.float64)
-        self.graph.nodes.append(node)
-        moving = any(type(x) is Symbol and x.moving for x in (left, right))
-        return self._symbol(value, out.whole(), evaluator(function, left, right), moving)
-
-    def number(self, t: Tensor) -> Any:
-        """The value of a 0-d tensor of state (a step count), as a symbol."""
-        if threading.get_ident() != self.thread:
-            return t.item()
-        try:
-            ref = self.operand(t)
-        except Unrecordable as error:
-            self.fail(error)
-            return t.item()
-        wide = self.graph.value((), (), np.dtype(np.float64))
-        node = Node("to_copy", [Ref(ref.value, (), (), ref.offset)], {"dtype": wide.dtype}, [wide], user_line())
-        self.graph.nodes.append(node)
-        return self._symbol(float(t._array.reshape(())), wide.whole(), lambda call: host_value(ref), True)
-
-    def require(self, function: Any, left: Any, right: Any, answer: bool) -> None:
-        moving = any(type(x) is Symbol and x.moving for x in (left, right))
-        self.guards.append((evaluator(function, left, right), answer, moving))
-
 
 def _holds_values(attribute: Any) -> bool:
     """Whether an attribute carries values of tensors, which another call would not have."""
@@ -714,24 +597,3 @@ def _first(x: Any) -> Any:
     made = object.__new__(Tensor)
     made._array = x._array if x._array.ndim == 0 else x._array[(slice(0, 1),) * x._array.ndim]
     return made
-
-
-def host_value(ref: Ref) -> float:
-    """The value that a 0-d value of a later call will have, computed from state as it is before that call."""
-    value = ref.value
-    if value.source is not None:
-        kind, what = value.source.kind, value.source.what
-        if kind == "tensor":
-            return float(what._array.reshape(()))
-        if kind == "option":
-            group, name, index = what
-            return float(group[name] if index is None else group[name][index])
-        raise Unrecordable("a number that depends on an argument", None)
-    node = value.node
-    if node is None:
-        raise Unrecordable("a number that the call itself makes decides what it does", None, later=True)
-    operands = [np.float64(host_value(x)) if isinstance(x, Ref) else x for x in node.inputs]
-    if node.op == "@copy":
-        return float(operands[0])
-    kernel = dispatch.REGISTRY[node.op].kernel
-    return float(np.asarray(kernel(*operands, **node.attrs)).astype(value.dtype))

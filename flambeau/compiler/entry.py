@@ -11,10 +11,11 @@ import numpy as np
 
 from flambeau.autograd.engine import FREED, grad
 from flambeau.compiler import environment
-from flambeau.compiler.capture import Recorder, Source, Unrecordable, user_line
+from flambeau.compiler.capture import Recorder
 from flambeau.compiler.graph import Graph, Node, Ref, Value
 from flambeau.compiler.guards import Guards
 from flambeau.compiler.memory import element_strides
+from flambeau.compiler.sources import Source, Unrecordable, user_line
 from flambeau.compiler.structure import rebuild
 from flambeau.compiler.symbols import Symbol
 from flambeau.core import dtype as dtypes

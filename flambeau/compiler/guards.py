@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from flambeau.compiler import environment
-from flambeau.compiler.capture import Recorder, Source, held_alone
+from flambeau.compiler.capture import Recorder, held_alone
 from flambeau.compiler.memory import address, overlap, root_of
+from flambeau.compiler.sources import Source
 from flambeau.core import recording
 from flambeau.core.tensor import Tensor
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from flambeau.compiler import interpreter
-from flambeau.compiler.capture import Recorder, Unrecordable
+from flambeau.compiler.capture import Recorder
 from flambeau.compiler.graph import Graph, Node, Ref
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
 from flambeau.compiler.passes.clean import clean, remove_dead
 from flambeau.compiler.passes.decompose import along, contiguous, decompose
 from flambeau.compiler.passes.postops import CHAINS, following, joined, layer_output
 from flambeau.compiler.passes.readers import Readers
+from flambeau.compiler.sources import Unrecordable
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, wrap
 

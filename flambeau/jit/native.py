@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.compiler.api import Compiled
-from flambeau.compiler.capture import Unrecordable
+from flambeau.compiler.sources import Unrecordable
 from flambeau.core import recording
 from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor

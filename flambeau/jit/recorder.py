@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.capture import user_line
 from flambeau.compiler.memory import address, root_of
+from flambeau.compiler.sources import user_line
 from flambeau.core import dispatch, recording
 from flambeau.core.device import MetaArray
 from flambeau.core.modes import modes
