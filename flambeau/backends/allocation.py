@@ -51,9 +51,10 @@ def give_back() -> None:
 def block(nbytes: int) -> np.ndarray:
     """Memory of its own for a program's values, as bytes: apart from malloc's, on huge pages where the system has
     them."""
-    if nbytes < _HUGE:
+    if nbytes < _HUGE or not hasattr(mmap, "MAP_PRIVATE"):
         return np.empty(nbytes, np.uint8)
-    memory = mmap.mmap(-1, nbytes)
+    # Private: a forked child must not compute in its parent's memory.
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(memory, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel built without them
             memory.madvise(mmap.MADV_HUGEPAGE)
