@@ -10,9 +10,14 @@ from typing import Any
 KINDS = {"KernelStep": "native", "RoutineStep": "native", "LibraryStep": "library", "HostStep": "host"}
 
 
+def _function(compiled: Any) -> Any:
+    """The compiled function; a compiled module keeps its own inside."""
+    return getattr(compiled, "__dict__", {}).get("_compiled", compiled)
+
+
 def programs(compiled: Any) -> Iterator[Any]:
     """The programs behind a compiled function or module, forward and (where captured apart) backward."""
-    for entries in getattr(compiled, "entries", {}).values():
+    for entries in getattr(_function(compiled), "entries", {}).values():
         for entry in entries:
             for part in (entry, entry.backward):
                 if part is not None:
@@ -27,7 +32,7 @@ def steps(compiled: Any) -> Counter[str]:
 
 def eager_reasons(compiled: Any) -> list[str]:
     """Why calls of it run eagerly; none if they do not."""
-    return sorted(set(getattr(compiled, "eager", {}).values()))
+    return sorted(set(getattr(_function(compiled), "eager", {}).values()))
 
 
 def in_words(compiled: Any) -> str:
