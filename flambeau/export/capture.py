@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler import interpreter
 from flambeau.compiler.capture import Recorder
 from flambeau.compiler.graph import Graph, Node, Ref
 from flambeau.compiler.passes.batchnorm import fold_batch_norm
-from flambeau.compiler.passes.clean import clean, remove_dead
+from flambeau.compiler.passes.clean import clean, make_constant, remove_dead
 from flambeau.compiler.passes.decompose import along, contiguous, decompose
 from flambeau.compiler.passes.postops import CHAINS, following, joined, layer_output
 from flambeau.compiler.passes.readers import Readers
@@ -123,13 +122,7 @@ def fold(graph: Graph) -> None:
                 or size > _ADDED + sum(graph.constants[value].nbytes for value in given)):
             kept.append(node)
             continue
-        operands = [interpreter.window(graph.constants[x.value], x) if isinstance(x, Ref) else x for x in node.inputs]
-        for value, array in zip(node.outputs, interpreter.run_node(node, operands)):
-            if value is not None:
-                laid = interpreter.empty_value(value)
-                laid[...] = array
-                graph.constants[value] = laid
-                value.node = None
+        make_constant(graph, node)
     graph.nodes = kept
     remove_dead(graph)
 

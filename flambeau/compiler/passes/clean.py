@@ -137,14 +137,19 @@ def fold_constants(graph: Graph) -> None:
         ):
             kept.append(node)
             continue
-        operands = [interpreter.window(graph.constants[x.value], x) if isinstance(x, Ref) else x for x in node.inputs]
-        for value, made in zip(node.outputs, interpreter.run_node(node, operands)):
-            if value is not None:
-                array = interpreter.empty_value(value)
-                array[...] = made
-                graph.constants[value] = array
-                value.node = None
+        make_constant(graph, node)
     graph.nodes = kept
+
+
+def make_constant(graph: Graph, node: Node) -> None:
+    """Compute a node of constants now: its results become constants of the graph, which the caller takes it out of."""
+    operands = [interpreter.window(graph.constants[x.value], x) if isinstance(x, Ref) else x for x in node.inputs]
+    for value, made in zip(node.outputs, interpreter.run_node(node, operands)):
+        if value is not None:
+            array = interpreter.empty_value(value)
+            array[...] = made
+            graph.constants[value] = array
+            value.node = None
 
 
 def copy_results(graph: Graph) -> None:
