@@ -20,7 +20,6 @@ from flambeau.compiler.structure import rebuild
 from flambeau.compiler.symbols import Symbol
 from flambeau.core import dtype as dtypes
 from flambeau.core.device import device
-from flambeau.core.dispatch import REGISTRY
 from flambeau.core.modes import modes
 from flambeau.core.node import Node as HistoryNode
 from flambeau.core.node import Output, changed_message
@@ -220,7 +219,8 @@ class Entry:
             t._hidden = leaf.hidden and not array.flags.c_contiguous
             if leaf.requires_grad:
                 t._requires_grad = True
-                t._node = consumed(array) if leaf.live is None else Output(node, leaf.live)
+                if leaf.history is not None:  # else a leaf made inside
+                    t._node = consumed(leaf.history, array) if leaf.live is None else Output(node, leaf.live)
             return t
 
         return refill(self.template, fill)
@@ -280,9 +280,22 @@ def _window(array: np.ndarray, ref: Ref) -> np.ndarray:
     )
 
 
-def consumed(array: np.ndarray) -> HistoryNode:
-    """The node of a result whose history `backward` has walked inside the function: walking it again is an error."""
-    node = HistoryNode(REGISTRY["add"], (), None, array.shape, array.dtype)
+class Consumed:
+    """What is left of an op in a history that `backward` has walked inside the function: the names it had."""
+
+    custom = False
+    joint = None
+    view = False
+    outputs = 1
+
+    def __init__(self, op: Any):
+        self.name = op.name
+        self.grad_name = op.grad_name
+
+
+def consumed(op: Consumed, array: np.ndarray) -> HistoryNode:
+    """The node of a result whose history is gone: walking it again is an error."""
+    node = HistoryNode(op, (), None, array.shape, array.dtype)
     node.saved = None
     return node
 
@@ -470,13 +483,14 @@ class Seen:
 class Place:
     """A returned tensor: window `ref` on output number `slot`."""
 
-    __slots__ = ("slot", "ref", "requires_grad", "live", "hidden", "whole")
+    __slots__ = ("slot", "ref", "requires_grad", "live", "history", "hidden", "whole")
 
     def __init__(self, slot: int, ref: Ref, t: Tensor):
         self.slot = slot
         self.ref = ref
         self.requires_grad = t._requires_grad
         self.live: int | None = None
+        self.history = Consumed(t._node.owner.op) if t._node is not None else None
         self.hidden = t._hidden
         self.whole = ref.is_whole()
 

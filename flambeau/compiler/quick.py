@@ -262,7 +262,8 @@ def _result(w: Writer, entry: Entry, template: Any) -> str:
     if not template.requires_grad:
         return f"wrap(y{template.slot})"
     value = entry.graph.outputs[template.slot].value
-    node = w.name(consumed(np.empty(value.shape, value.dtype) if value.size < 2 else _Shape(value)))
+    shown = np.empty(value.shape, value.dtype) if value.size < 2 else _Shape(value)
+    node = None if template.history is None else w.name(consumed(template.history, shown))
     return f"{w.name(with_node)}(y{template.slot}, {node})"
 
 
