@@ -7,6 +7,7 @@ from typing import Any
 from flambeau.core.dtype import finfo
 from flambeau.core.tensor import Tensor
 from flambeau.ops.creation import zeros_like
+from flambeau.ops.pointwise import where
 from flambeau.optim.optimizer import Algorithm, ParamsT, advance, check_lr, counter, number
 
 __all__ = ["Adafactor"]
@@ -74,13 +75,12 @@ class Adafactor(Algorithm):
         for param, grad, state in self.slots(group):
             t = advance(state["step"])
             smallest = finfo(param.dtype).eps if eps1 is None else eps1
-            rho = min(lr, 1 / t**0.5)
-            alpha = max(eps2, _rms(param)) * rho
+            alpha = _at_least(eps2, _rms(param)) * min(lr, 1 / t**0.5)
             if weight_decay != 0:
                 param.mul_(1 - lr * weight_decay)
             variance = _second_moment(grad, state, t ** group["beta2_decay"], smallest)
             update = grad * variance.clamp(min=smallest * smallest).rsqrt()
-            param.add_(update, alpha=-alpha / max(1.0, _rms(update) / d))
+            param.sub_(update * (alpha / _at_least(1.0, _rms(update) / d)))
 
 
 def _second_moment(grad: Tensor, state: dict[str, Tensor], weight: float, smallest: float) -> Tensor:
@@ -94,6 +94,11 @@ def _second_moment(grad: Tensor, state: dict[str, Tensor], weight: float, smalle
     return rows @ columns / rows.mean(-2, keepdim=True).clamp(min=smallest)
 
 
-def _rms(x: Tensor) -> float:
-    """The root mean square of all elements."""
-    return x.norm(2).item() / x.numel() ** 0.5
+def _rms(x: Tensor) -> Tensor:
+    """The root mean square of all elements, as a 0-d float64 tensor: where a step is recorded, nobody reads it."""
+    return x.norm(2).double() / x.numel() ** 0.5
+
+
+def _at_least(low: float, x: Tensor) -> Tensor:
+    """max(low, x), which is `low` where x is nan."""
+    return where(x > low, x, low)

@@ -25,6 +25,9 @@ OPTIMIZERS = {
     "asgd": lambda p: optim.ASGD(p, lr=0.01),
     "nadam": lambda p: optim.NAdam(p, lr=0.01),
     "radam": lambda p: optim.RAdam(p, lr=0.01),
+    "adafactor": lambda p: optim.Adafactor(p, lr=0.01),
+    "adafactor clipped": lambda p: optim.Adafactor(p, lr=0.9, weight_decay=0.1, eps=(1e-20, 1e-3), d=2.0),
+    "muon": lambda p: optim.Muon([q for q in p if q.dim() == 2], lr=0.01),
 }
 SCHEDULERS = {
     "step": lambda o: optim.lr_scheduler.StepLR(o, 2, gamma=0.5),
@@ -91,11 +94,6 @@ def test_every_optimizer(name):
     run = compare(make_optimizer=OPTIMIZERS[name])
     assert_native(run.step, None)
     assert compiled_of(run.step).captures <= 3  # the first calls make the state
-
-
-def test_an_optimizer_that_looks_at_values_stays_eager():
-    with pytest.warns(UserWarning, match="runs eagerly from now on: Python reads the values of a tensor"):
-        compare(make_optimizer=lambda p: optim.Adafactor(p, lr=0.01))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -243,6 +241,33 @@ def test_gradients_that_the_user_keeps_stay_as_they_are():
         views.append((g[0], g[0].clone(), g.detach(), g.clone(), torch.from_numpy(g.numpy()), g.clone()))
     for one, copied, two, copied2, three, copied3 in views:
         assert_same([one, two, three], [copied, copied2, copied3])
+
+
+def test_histories_that_were_walked_keep_their_names():
+    def step(model, optimizer):
+        def run(x, y):
+            optimizer.zero_grad()
+            out = model(x)
+            loss = F.mse_loss(out, y)
+            loss.backward()
+            return loss, out, loss * 2
+
+        return run
+
+    run = Run(True, step=step)
+    for batch in batches(4):
+        found = run.step(*batch)
+        assert [t.grad_fn.name() for t in found] == ["MseLossBackward0", "AddmmBackward0", "MulBackward0"]
+        with pytest.raises(RuntimeError, match="second time"):
+            found[0].backward()
+    assert_native(run.step, None)
+
+
+def test_a_leaf_made_inside_is_a_leaf():
+    made = torch.compile(lambda x: (torch.zeros(2, requires_grad=True), x + 1))
+    for _ in range(3):
+        leaf, _ = made(torch.ones(2))
+        assert leaf.is_leaf and leaf.grad_fn is None and leaf.requires_grad
 
 
 def test_losses_that_the_user_keeps_stay_as_they_are():

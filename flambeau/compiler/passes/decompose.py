@@ -155,6 +155,20 @@ def _mean(b: Builder, node: Node) -> bool | None:
     return None
 
 
+@rule("norm")
+def _norm(b: Builder, node: Node) -> bool | None:
+    x, out, order = node.inputs[0], single(node), node.attrs["ord"]
+    if not fits(x) or order not in (1, 2):
+        return False
+    dims = node.attrs["dims"]
+    dims = tuple(range(len(x.shape))) if dims is None else tuple(dims)
+    if order == 1:
+        b.reduce("sum", b("abs", x), dims, node.attrs["keepdim"], out)
+    else:
+        b("sqrt", b.reduce("sum", b("mul", x, x), dims, node.attrs["keepdim"]), out=out)
+    return None
+
+
 # ---- softmax -------------------------------------------------------------------------------------
 
 
