@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.comparison import eq
 from flambeau.ops.pointwise import add, div, mul, neg, sign, sub, where
 from flambeau.ops.special import in_float64
@@ -67,7 +67,7 @@ i1e = primitive("i1e", elementwise=True, float_op=True, grad_name="SpecialI1EBac
 def _over(y: Tensor, x: Tensor) -> Tensor:
     """y / x for y = I1(x) or its scaled form, whose limit at 0 is a half."""
     zero = eq(x, 0)
-    one, half = wrap(np.array(1, x._array.dtype)), wrap(np.array(0.5, x._array.dtype))
+    one, half = constant(np.array(1, x._array.dtype)), constant(np.array(0.5, x._array.dtype))
     return where(zero, half, div(y, where(zero, one, x)))
 
 

@@ -14,14 +14,13 @@ from flambeau.core.modes import modes
 from flambeau.core.return_types import TYPES
 from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.casting import to_dtype
+from flambeau.ops.comparison import eq, gt, logical_and
 from flambeau.ops.indexing_kernels import HALF_WIDTH, at_least_1d, zeros
-from flambeau.ops.joining import cat
 from flambeau.ops.masking import _masked_fill
 from flambeau.ops.pointwise import add, div, exp, log, mul, neg, sub, where, zero_of
 from flambeau.ops.rearranging import _flip
 from flambeau.ops.reductions import LONG, _sum
 from flambeau.ops.scattering import _scatter_add
-from flambeau.ops.shape import _slice
 
 _WIDER = {np.dtype(np.float32): np.dtype(np.float64), np.dtype(np.complex64): np.dtype(np.complex128)}
 
@@ -71,34 +70,32 @@ def _cumprod(x: Any, *, dim: int) -> Any:
 @_cumprod.vjp
 def _cumprod_vjp(grad: Tensor, x: Tensor, out: Tensor, dim: int) -> Any:
     """d/dx_k = sum over j >= k of grad_j times the product of all x_i up to j but x_k."""
-    recording.read(x)
-    is_zero = x._array == 0
-    if not is_zero.any():
+    if recording.recorder is None and not (x._array == 0).any():  # a record must hold for other values too
         return div(_backwards(_cumsum, mul(grad, out), dim), x)
     if modes.grad:
         return _cumprod_vjp_products(grad, x, dim)
-    met = np.cumsum(at_least_1d(is_zero), axis=dim).reshape(is_zero.shape)
-    first = wrap(is_zero & (met == 1))
+    is_zero = eq(x, 0)
+    met = _cumsum(is_zero.to(dtypes.int64), dim=dim)
+    first = logical_and(is_zero, eq(met, 1))
     one = constant(np.ones((), x._array.dtype))
-    before = div(_backwards(_cumsum, mul(grad, out), dim), _masked_fill(x, wrap(is_zero), one))
+    before = div(_backwards(_cumsum, mul(grad, out), dim), _masked_fill(x, is_zero, one))
     at_zero = _backwards(_cumsum, mul(grad, _cumprod(_masked_fill(x, first, one), dim=dim)), dim)
-    return where(first, at_zero, _masked_fill(before, wrap(met > 0), zero_of(before)))
+    return where(first, at_zero, _masked_fill(before, gt(met, 0), zero_of(before)))
 
 
 def _cumprod_vjp_products(grad: Tensor, x: Tensor, dim: int) -> Tensor:
     """The same from explicit products, so that it can be differentiated where x has zeros."""
     if x._array.ndim == 0:
         return grad
+    # Row k of a new first dimension: x without x_k, multiplied up, from place k on.
+    n, rank = x._array.shape[dim], x._array.ndim
+    along = [1] * rank
+    along[dim] = n
+    place, row = np.arange(n).reshape(along), np.arange(n).reshape(n, *[1] * rank)
     one = constant(np.ones((), x._array.dtype))
-    n = x._array.shape[dim]
-    parts = []
-    for k in range(n):
-        here = np.zeros([n if d == dim else 1 for d in range(x._array.ndim)], bool)
-        np.moveaxis(here, dim, 0)[k] = True
-        others = _cumprod(_masked_fill(x, wrap(np.broadcast_to(here, x._array.shape)), one), dim=dim)
-        tail = _slice(mul(grad, others), dim=dim, start=k, stop=n, step=1)
-        parts.append(_sum(tail, dims=(dim,), keepdim=True))
-    return cat(parts, dim)
+    others = _cumprod(where(constant(place == row), one, x), dim=dim + 1)
+    tail = where(constant(place >= row), mul(grad, others), zero_of(grad))
+    return _sum(tail, dims=(dim + 1,), keepdim=False).movedim(0, dim)
 
 
 def cumprod(input: Tensor, dim: Any, *, dtype: dtypes.dtype | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap_dim
 from flambeau.ops.creation import finish
 from flambeau.ops.padding import constant_pad_nd
 from flambeau.ops.pointwise import conj, mul, real
@@ -83,7 +83,7 @@ def _c2r_vjp(grad: Tensor, dims: Dims, scale: float, size: int, shapes: Any) -> 
     twice = np.ones(half, grad._array.dtype)
     twice[1 : half - (1 if size % 2 == 0 else 0)] = 2
     shape = tuple(half if d == dims[-1] else 1 for d in range(len(shapes[0])))
-    return mul(out, wrap(twice.reshape(shape)))
+    return mul(out, constant(twice.reshape(shape)))
 
 
 # ---- arguments ----------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ import numpy as np
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap_dim
+from flambeau.ops.comparison import eq
 from flambeau.ops.indexing import number_as
 from flambeau.ops.indexing_kernels import add_at, add_rows, at_least_1d, both, dimension_error, writer, zeros
-from flambeau.ops.pointwise import mul, zero_of
+from flambeau.ops.pointwise import mul, where, zero_of
 from flambeau.ops.shape import reshape
 
 
@@ -160,8 +161,9 @@ def _index_fill_vjp(grad: Tensor, index: Tensor, dim: int, needs: Any) -> Any:
     old = _index_fill(grad, index, zero_of(grad), dim=dim) if needs[0] else None
     if not needs[2]:
         return old, None, None
-    once = wrap(np.unique(index._array))  # a position listed twice holds the value once
-    return old, None, _index_select(grad, once, dim=dim).sum()
+    one = constant(np.ones((), grad._array.dtype))
+    filled = _index_fill(zeros(grad._array.shape, grad), index, one, dim=dim)
+    return old, None, where(eq(filled, 1), grad, zero_of(grad)).sum()  # a position listed twice holds the value once
 
 
 def _index_fill_form(apply: Any, input: Tensor, dim: Any, index: Tensor, value: Any) -> Tensor:

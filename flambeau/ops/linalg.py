@@ -9,7 +9,9 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
+from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.ops.cofactors import cofactors
 from flambeau.ops.decompositions import (
     LinAlgError,
     check_matrix,
@@ -203,19 +205,16 @@ def _det(A: Any) -> Any:
 
 @_det.vjp
 def _det_vjp(grad: Tensor, A: Tensor, out: Tensor) -> Any:
-    scale = reshape(mul(grad, conj(out)), (*out._array.shape, 1, 1))
-    recording.read(out)
-    if (out._array == 0).any():  # singular: the cofactors, from the singular value decomposition
-        return mul(reshape(grad, (*out._array.shape, 1, 1)), wrap(_cofactors(A._array)))
-    return mul(scale, mH(_inverse(A)))
+    scale = reshape(grad, (*out._array.shape, 1, 1))
+    if modes.grad and recording.recorder is None and _is_regular(A._array, out._array):
+        return mul(mul(scale, reshape(conj(out), scale._array.shape)), mH(_inverse(A)))
+    return mul(scale, conj(cofactors(A)))
 
 
-def _cofactors(A: np.ndarray) -> np.ndarray:
-    U, S, Vh = np.linalg.svd(A)
-    n = S.shape[-1]
-    others = np.stack([np.prod(np.delete(S, i, -1), -1) for i in range(n)], -1) if n else S
-    turn = np.conj(np.linalg.det(U) * np.linalg.det(Vh))[..., None, None]
-    return (turn * np.matmul(U * others[..., None, :], Vh)).astype(A.dtype)
+def _is_regular(A: Any, size: Any) -> bool:
+    """Whether all determinants are large enough beside Hadamard's bound for derivatives of any order by the inverse."""
+    bound = np.prod(np.linalg.norm(A, axis=-1), -1)
+    return bool((np.abs(size) > np.finfo(A.dtype).eps ** 0.5 * bound).all())
 
 
 def det(A: Tensor) -> Tensor:

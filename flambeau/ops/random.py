@@ -75,8 +75,8 @@ def _redrawn(name: str) -> Any:
     """The node of an in-place draw: new values, and no gradient for the old ones."""
 
     @primitive(f"{name}_draw", grad_name=f"{name.title().replace('_', '')}Backward0")
-    def redrawn(x: Any, *, values: Any) -> Any:
-        return values
+    def redrawn(x: Any, values: Any) -> Any:
+        return np.array(values)
 
     redrawn.vjp(x=constant_grad)
     return redrawn
@@ -92,7 +92,7 @@ def fill(name: str, x: Tensor, draw: Draw) -> Tensor:
         return write_draws(x, draw)
     check_writable(x)
     values = write_draws(wrap(np.empty_like(plain(x))), draw)
-    return assign(x, REDRAWN[name](before(x, copied=False), values=values._array))
+    return assign(x, REDRAWN[name](before(x, copied=False), values))
 
 
 def uniform_(input: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None,

@@ -12,7 +12,7 @@ from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
 from flambeau.ops.arithmetic import clamp_min
-from flambeau.ops.comparison import eq
+from flambeau.ops.comparison import eq, logical_and
 from flambeau.ops.gathering import check_along
 from flambeau.ops.indexing import number_as
 from flambeau.ops.indexing_kernels import add_rows, at_least_1d, both, writer, zeros
@@ -278,9 +278,10 @@ def _prod_rule(grad: Tensor, x: Tensor, index: Tensor, source: Tensor, out: Tens
 
     nonzero_x = _masked_fill(x, x == 0, one)
     old = div(mul(grad, product(nonzero_x, source)), nonzero_x)
-    is_zero = wrap(source._array == 0)
-    zeros_met = _scatter_add(zeros(x._array.shape, x), index, wrap(is_zero._array.astype(x._array.dtype)), dim=dim)
-    only_zero = wrap(is_zero._array & (_gather(zeros_met, index, dim=dim)._array == 1))
+    is_zero = eq(source, 0)
+    counts = is_zero.to(dtypes.from_numpy(x._array.dtype))
+    zeros_met = _scatter_add(zeros(x._array.shape, x), index, counts, dim=dim)
+    only_zero = logical_and(is_zero, eq(_gather(zeros_met, index, dim=dim), 1))
     without = product(x, _masked_fill(source, only_zero, one))
     new = where(only_zero, _gather(mul(grad, without), index, dim=dim),
                 div(_gather(mul(grad, out), index, dim=dim), _masked_fill(source, is_zero, one)))

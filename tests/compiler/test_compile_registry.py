@@ -17,26 +17,23 @@ from tests.compiler.comparing import assert_same, compiled_of, entries
 from tests.ops.samples import arguments_of
 from tests.ops.test_registry import NAMES, Maker
 
-VALUES = "Python reads the values of a tensor"
 OTHER_TYPE = "memory of"
 ATTRIBUTE = "takes values of a tensor as an attribute"
-UNKNOWN = "a tensor made by code that is not recorded as an operation"
 
 # Ops that stay eager, for a good reason.
 EAGER = {
     "view_as_complex": OTHER_TYPE, "view_as_real": OTHER_TYPE, "view_dtype": OTHER_TYPE, "real_part": OTHER_TYPE,
     "imaginary_part": OTHER_TYPE, "complex": OTHER_TYPE, "angle": OTHER_TYPE,
     "ctc_loss": ATTRIBUTE, "ctc_loss_backward": ATTRIBUTE,
-    **{f"{name}_draw": ATTRIBUTE for name in (
-        "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric", "bernoulli", "random")},
-    "cumprod": VALUES, "det": VALUES,
-    "i1": UNKNOWN, "i1e": UNKNOWN, "index_fill": UNKNOWN, "repeat": UNKNOWN, "scatter_reduce": UNKNOWN,
-    "fft_c2r": UNKNOWN,
 }  # fmt: skip
 # The number of results depends on values: the public functions say so, the bare primitive does not.
 SHAPED_BY_VALUES = {"nonzero", "masked_select", "mask_index", "masked_unselect"}
-# No derivative for the first input, as in PyTorch.
-CONSTANT = {"igamma": (0,), "igammac": (0,), "scale_gradient": (1,)}
+# Inputs without a derivative, as in PyTorch.
+CONSTANT = {
+    "igamma": (0,), "igammac": (0,), "scale_gradient": (1,),
+    **{f"{name}_draw": (1,) for name in (
+        "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric", "bernoulli", "random")},
+}  # fmt: skip
 TOLERANCES = {
     "logit": 1e-4,
     "erfinv": 1e-4,

@@ -369,11 +369,31 @@ def dirichlet_grad(x, alpha, total):
     ) / (1 - x)
 
 
+def minors(A):
+    """The determinants of what is left without a row and a column, with their signs."""
+    out = np.zeros_like(A)
+    for i, j in np.ndindex(A.shape[-2:]):
+        out[..., i, j] = (-1) ** (i + j) * np.linalg.det(np.delete(np.delete(A, i, -2), j, -1))
+    return out
+
+
+def minors_slope(grad, A, step=1e-4):
+    """How sum(grad * minors(A)) moves with A, by differences."""
+    out = np.zeros_like(A)
+    for i, j in np.ndindex(A.shape[-2:]):
+        moved = np.zeros_like(A)
+        moved[..., i, j] = step
+        out[..., i, j] = (grad * (minors(A + moved) - minors(A - moved))).sum((-2, -1)) / (2 * step)
+    return out
+
+
 ORACLES = {
     "standard_gamma_grad": lambda alpha, x: slope_of_quantile(special.gammainc, special.gammaincinv, alpha, x),
     "dirichlet_grad": dirichlet_grad,
     "inverse": np.linalg.inv,
     "det": np.linalg.det,
+    "cofactors": minors,
+    "cofactors_backward": minors_slope,
     "slogdet": lambda A: tuple(np.linalg.slogdet(A)),
     "solve": np.linalg.solve,
     "triangular_solve_kernel": triangular_solve,

@@ -235,7 +235,7 @@ def unfold_samples(make):
 
 
 def drawn(make):
-    return [((make(2, 3),), {"values": np.full((2, 3), 0.5)}), ((make(0, 3),), {"values": np.zeros((0, 3))})]
+    return [((make(2, 3), torch.full((2, 3), 0.5, dtype=torch.float64)), {}), ((make(0, 3), make(0, 3)), {})]
 
 
 def matrices(make, *batch, n=3):
@@ -271,6 +271,8 @@ SAMPLES = {
     ],
     "inverse": square,
     "det": square,
+    "cofactors": square,
+    "cofactors_backward": lambda make: [((make(*args[0].shape), *args), attrs) for args, attrs in square(make)],
     "slogdet": square,
     "matrix_exp": square,
     "solve": systems,

@@ -133,6 +133,16 @@ def test_gradient_of_a_singular_determinant():
     close(A.grad, [[4.0, -2.0], [-2.0, 1.0]])
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_derivatives_of_a_singular_determinant(rank, dtype):
+    torch.manual_seed(rank)
+    factors = torch.randn(2, 4, rank, dtype=dtype), torch.randn(2, rank, 4, dtype=dtype)
+    A = (factors[0] @ factors[1]).requires_grad_()
+    assert gradcheck(linalg.det, (A,))
+    assert gradgradcheck(linalg.det, (A,), atol=1e-4)
+
+
 def test_empty_and_batched():
     assert linalg.det(torch.ones(0, 3, 3)).shape == (0,)
     assert linalg.inv(torch.ones(2, 0, 0)).shape == (2, 0, 0)

@@ -46,6 +46,7 @@ NO_FIRST = {
 NO_SECOND = {
     **NO_FIRST,
     "ctc_loss": "not defined, as in PyTorch",
+    "cofactors": "a third derivative of the determinant goes through the inverse",
 }
 # The derivative assumes an input of this kind.
 PREPARED = {
