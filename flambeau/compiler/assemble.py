@@ -1,4 +1,4 @@
-"""All code of one program in one object: kernels and routines are asked for, then compiled together or found on disk.
+"""All code of one program: kernels and routines are asked for, then compiled together or found on disk.
 
 What is asked for is known without any IR, so that a program found in the cache (cache.py) is loaded without making
 some.
@@ -47,7 +47,8 @@ class Assembly:
         self.routines: dict[str, RoutineStep] = {}
         self.found: list[Parts | None] = []
         self.names: dict[str, str] = {}
-        self.code: Any = None
+        self.codes: list[Any] = []  # must live as long as the addresses are used
+        self.addresses: dict[str, int] = {}
 
     def kernel(self, kernel: Kernel) -> int:
         """Ask for a kernel; the number to ask `parts` with."""
@@ -62,7 +63,7 @@ class Assembly:
         return self.found[number]
 
     def address(self, name: str) -> int:
-        return int(self.code.address(name))
+        return self.addresses[name]
 
     def routine_address(self, step: RoutineStep) -> int:
         return self.address(self.names[step.key])
@@ -80,19 +81,32 @@ class Assembly:
             else Parts(tuple(Phase(**p) for p in parts["phases"]), parts["scratch"], parts["flat"])
             for parts in described["kernels"]
         ]
-        functions = {p.name for parts in self.found if parts is not None for p in parts.phases} | set(
-            self.names.values()
-        )
-        self.code = jit.load_object(payload[8 + size :], functions) if functions else None
+        at = 8 + size
+        for length, names in described["objects"]:
+            code = jit.load_object(payload[at : at + length], names)
+            self.codes.append(code)
+            self.addresses.update((name, code.address(name)) for name in names)
+            at += length
 
     def _compile(self) -> bytes:
-        """A description of the code in JSON, and the object file."""
+        """A description of the code in JSON, and the object files."""
         from llvmlite import ir  # not for those who find their program in the cache
 
         from flambeau.compiler.lower import loops
 
         module = ir.Module("program")
         module.triple = jit.host().triple
+        compiled = jit.Compilation(module, len(self.kernels) + len(self.routines))
+        pending: list[str] = []
+
+        def exported(function: Any) -> str:
+            function.linkage = ""
+            pending.append(str(function.name))
+            if len(pending) >= jit.PART:
+                compiled.take(pending)
+                pending.clear()
+            return str(function.name)
+
         kernels: list[dict[str, Any] | None] = []
         for kernel in self.kernels:
             try:
@@ -102,7 +116,7 @@ class Assembly:
                 continue
             phases = [
                 Phase(
-                    _exported(p.function),
+                    exported(p.function),
                     p.extent,
                     p.grain,
                     emitted.threads > 1 and p.cost >= loops.PARALLEL and p.extent > p.grain,
@@ -110,11 +124,13 @@ class Assembly:
                 for p in emitted.phases
             ]
             kernels.append(asdict(Parts(tuple(phases), emitted.scratch, emitted.flat)))
-        routines = {key: _exported(step.emit(module)) for key, step in self.routines.items()}
-        text = json.dumps({"kernels": kernels, "routines": routines}).encode()
-        return len(text).to_bytes(8, "little") + text + jit.compile_module(module)
-
-
-def _exported(function: Any) -> str:
-    function.linkage = ""
-    return str(function.name)
+        routines = {key: exported(step.emit(module)) for key, step in self.routines.items()}
+        compiled.take(pending)
+        objects = compiled.objects()
+        described = {
+            "kernels": kernels,
+            "routines": routines,
+            "objects": [(len(content), names) for content, names in objects],
+        }
+        text = json.dumps(described).encode()
+        return b"".join([len(text).to_bytes(8, "little"), text, *(content for content, _ in objects)])

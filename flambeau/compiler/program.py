@@ -121,7 +121,7 @@ class Program:
                 records.append([kind, *words, *[0] * (native.WORDS - 1 - len(words))])
                 self.names.append(describe(step))
         self._lay_out(records, handles, table, native)
-        self.code = assembly.code
+        self.codes = assembly.codes
 
     def _step(self, step: Step, assembly: Any) -> Any:
         """Ask for the code of a step; what is returned makes its records once the code is loaded."""

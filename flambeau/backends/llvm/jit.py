@@ -1,67 +1,86 @@
-"""From LLVM IR to machine code in memory: the one place that owns llvmlite's code generator.
+"""Machine code at run time: the one place that asks LLVM for it and puts it into memory.
 
-`compile_module` makes an object file (bytes, which can be kept on disk), `load_object` puts one into memory as a
-`Code`, whose functions live as long as it does. Both may be called from any thread.
+`compile_module` and `Compilation` make object files (bytes, which can be kept on disk), `load_object` puts one into
+memory as a `Code`, whose functions live as long as it does. All may be called from any thread. On Linux with x86-64
+this process does without LLVM: others run it (workers.py), and objects are loaded here (elf.py).
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
-import os
+import platform
+import re
 import sys
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import llvmlite
-import llvmlite.binding as llvm
 import numpy as np
 
+from flambeau.backends.llvm import elf, workers
 from flambeau.backends.llvm import symbols as known
-
-# LLVM's state is shared: one compilation at a time. A fork waits for its end, or the child could never compile.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-
-# Processors on which 512-bit vectors are no slower per element than 256-bit ones (no lowered clock, or a full unit).
-_FAST_512 = ("znver4", "znver5", "icelake", "sapphirerapids", "emeraldrapids", "graniterapids")
 
 
 class Host:
     """The processor we make code for."""
 
     def __init__(self) -> None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        self.triple = llvm.get_process_triple()
-        self.cpu = llvm.get_host_cpu_name()
-        features = llvm.get_host_cpu_features()
-        self.has_fma = bool(features.get("fma", "arm64" in self.triple or "aarch64" in self.triple))
-        if features.get("avx512f") and features.get("avx512vl") and self.cpu.startswith(_FAST_512):
-            self.vector_bits = 512
-            features["prefer-256-bit"] = False
+        read = _read_processor()
+        if read is None:
+            facts = self._facts
+            self.identity, self.triple = f"{facts['triple']} {facts['cpu']} {facts['features']}", facts["triple"]
+            self.vector_bits, self.has_fma = facts["vector_bits"], facts["has_fma"]
         else:
-            self.vector_bits = 256 if features.get("avx2") else 128
-        self.features = features.flatten()
+            self.identity, flags = read
+            self.triple = "x86_64-unknown-linux-gnu"
+            # 512 bits from the first processors on which they are no slower per element (codegen.FAST_512)
+            wide = {"avx512f", "avx512vl", "avx512_vbmi2"} <= flags
+            self.vector_bits = 512 if wide else 256 if "avx2" in flags else 128
+            self.has_fma = "fma" in flags
+        self.identity += f" llvmlite {_llvmlite_version()}"
+
+    @functools.cached_property
+    def _facts(self) -> dict[str, Any]:
+        from flambeau.backends.llvm import codegen
+
+        return codegen.host()
 
     @property
-    def identity(self) -> str:
-        """What machine code depends on beside its source."""
-        return f"{self.triple} {self.cpu} {self.features} LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
+    def cpu(self) -> str:
+        """LLVM's name of the processor (loads LLVM)."""
+        return str(self._facts["cpu"])
 
-    def machine(self, level: int = 2) -> Any:
-        """A new target machine that generates code at this level (0 to 3)."""
-        target = llvm.Target.from_triple(self.triple)
-        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=level, reloc="pic")
+    @property
+    def features(self) -> str:
+        """LLVM's names of what it can do (loads LLVM)."""
+        return str(self._facts["features"])
+
+
+def _read_processor() -> tuple[str, set[str]] | None:
+    """What Linux tells of an x86-64 processor, and its flags: quicker than asking LLVM, which must be loaded for it."""
+    if not elf.usable():
+        return None
+    with open("/proc/cpuinfo", "rb") as file:
+        first = file.read(1 << 14).partition(b"\n\n")[0].decode()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    if "flags" not in facts:
+        return None
+    named = " ".join(facts.get(key, "") for key in ("vendor_id", "cpu family", "model", "stepping"))
+    digest = hashlib.blake2b(facts["flags"].encode(), digest_size=8).hexdigest()
+    return f"{platform.machine()} {named} {facts.get('model name', '')} {digest}", set(facts["flags"].split())
+
+
+def _llvmlite_version() -> str:
+    import llvmlite  # its version only: nothing of LLVM is loaded
+
+    return str(llvmlite.__version__)
 
 
 @functools.cache
 def host() -> Host:
     """The processor this process runs on."""
-    with _lock:
-        return Host()
+    return Host()
 
 
 def vector_lanes(dtype: Any) -> int:
@@ -69,83 +88,102 @@ def vector_lanes(dtype: Any) -> int:
     return host().vector_bits // (8 * np.dtype(dtype).itemsize)
 
 
-@functools.cache
-def _machine(level: int) -> Any:
-    return host().machine(level)
-
-
 # ---- compiling -------------------------------------------------------------------------------------
 
 
 def compile_module(module: Any, level: int = 1, machine: Any = None) -> bytes:
-    """The object file of an llvmlite module or IR text.
+    """The object file of an llvmlite module or IR text, for `machine` (of LLVM) or this processor.
 
     `level` 1 inlines what asks for it and cleans up: enough for code that is written as it should run. 2 adds LLVM's
     own loop passes (invariants, unrolling, vectors), at several times the price; 0 is for code that runs seldom.
     Raises: RuntimeError with LLVM's message if the IR is malformed.
     """
-    text = str(module)
-    with _lock:
-        return bytes(_generate(text, level, "emit_object", machine))
+    if machine is None and workers.usable():
+        batch = workers.Batch(level, 1)
+        batch.add(str(module))
+        return batch.objects()[0]
+    from flambeau.backends.llvm import codegen
+
+    return bytes(codegen.generate(str(module), level, "emit_object", machine))
 
 
 def assembly(module: Any, level: int = 1) -> str:
-    """The assembly text of a module, for reading."""
-    text = str(module)
-    with _lock:
-        return str(_generate(text, level, "emit_assembly"))
+    """The assembly text of a module, for reading (loads LLVM)."""
+    from flambeau.backends.llvm import codegen
+
+    return str(codegen.generate(str(module), level, "emit_assembly"))
 
 
-def _generate(text: str, level: int, emit: str, machine: Any = None) -> Any:
-    """A function of its own, so that LLVM's objects die inside the lock: llvmlite takes a lock to free them."""
-    machine = machine or _machine(2 if level else 0)
-    parsed = llvm.parse_assembly(text, llvm.create_context())
-    parsed.verify()
-    _optimise(parsed, machine, level)
-    return getattr(machine, emit)(parsed)
+class Compilation:
+    """A module that is compiled in parts while functions are still being added to it.
+
+    `take(names)` sends the functions of these names off, with what they refer to; `objects()` waits for all: pairs of
+    an object file and the names in it. Functions that `take` named must not change afterwards.
+    """
+
+    def __init__(self, module: Any, functions: int):
+        """`functions`: how many there will be, about."""
+        self.module = module
+        self.names: list[list[str]] = []
+        self.taken: set[str] = set()
+        self.texts: dict[str, str] = {}
+        self.batch = workers.Batch(1, -(-functions // PART)) if workers.usable() else None
+        self.made: list[bytes] = []
+
+    def take(self, names: Iterable[str]) -> None:
+        """Compile these, unless they were taken before."""
+        fresh = [name for name in dict.fromkeys(names) if name not in self.taken]
+        if not fresh:
+            return
+        self.taken.update(fresh)
+        self.names.append(fresh)
+        text = f'target triple = "{self.module.triple}"\n' + "\n".join(self._closure(fresh))
+        if self.batch is None:
+            self.made.append(compile_module(text))
+        else:
+            self.batch.add(text)
+
+    def objects(self) -> list[tuple[bytes, list[str]]]:
+        """The object files. Raises: RuntimeError with LLVM's message if the IR is malformed."""
+        made = self.made if self.batch is None else self.batch.objects()
+        return list(zip(made, self.names))
+
+    def _closure(self, names: list[str]) -> Iterable[str]:
+        """The texts of these globals and of all they refer to, which stays inside this part."""
+        pending, seen = list(names), set(names)
+        while pending:
+            name = pending.pop()
+            value = self.module.globals[name]
+            text = None if name in names else self.texts.get(name)
+            if text is None:
+                if name in self.taken and name not in names:
+                    value.linkage = "internal"
+                text = self.texts[name] = str(value)
+            yield text
+            for found in _REFERENCE.findall(text):
+                if found not in seen and found in self.module.globals:
+                    seen.add(found)
+                    pending.append(found)
 
 
-def _optimise(parsed: Any, machine: Any, level: int) -> None:
-    """Run the passes. Measured on 20 kernels of one vector loop and one scalar loop (Zen 3, processor time, an LLVM
-    with assertions as llvmlite's wheels have it): LLVM's O1 80 ms, these 10 ms, for the same inner loops; then 100 ms
-    for making machine code, 3 ms a loop, whatever the passes. Whoever wants it faster emits fewer loops."""
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=level))
-    if level > 1:
-        builder.getModulePassManager().run(parsed, builder)
-        return
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    if level:
-        passes.add_sroa_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_new_gvn_pass()
-        passes.add_simplify_cfg_pass()
-    passes.run(parsed, builder)
+PART = 12  # functions that are compiled together: enough to outweigh the helpers they share
+_REFERENCE = re.compile(r'@"([^"]+)"')
 
 
 # ---- loading ---------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _linker() -> Any:
-    # JITLink lays out an object in one piece, so that code always reaches its constants.
-    return llvm.create_lljit_compiler(host().machine(), use_jit_link=sys.platform != "win32")
-
-
-_numbers = itertools.count()
-
-
 class Code:
     """Machine code in memory; freed when nothing refers to it any more."""
 
-    def __init__(self, tracker: Any, size: int):
-        self._tracker = tracker
+    def __init__(self, found: Mapping[str, int], owner: Any, size: int):
+        self._found = found
+        self._owner = owner
         self.size = size
 
     def address(self, name: str) -> int:
         """The address of a function. KeyError if it was not asked for when the object was loaded."""
-        return int(self._tracker[name])
+        return self._found[name]
 
 
 def load_object(object_file: bytes, names: Iterable[str], symbols: Mapping[str, int] | None = None) -> Code:
@@ -156,14 +194,46 @@ def load_object(object_file: bytes, names: Iterable[str], symbols: Mapping[str, 
 
     Raises: RuntimeError if the object is damaged, lacks one of the names, or calls functions nobody knows.
     """
-    with _lock:
+    names = list(names)
+    addresses = {**known.addresses(), **(symbols or {})}
+    owner = _load(object_file, addresses) if elf.usable() else _link(object_file, names, addresses)
+    try:
+        return Code({name: owner[name] for name in names}, owner, len(object_file))
+    except KeyError as error:
+        raise RuntimeError(f"the object does not define {error}") from error
+
+
+def _load(object_file: bytes, addresses: Mapping[str, int]) -> Any:
+    return elf.Image(object_file, lambda name: addresses.get(name) or elf.in_process(name))
+
+
+def _link(object_file: bytes, names: list[str], addresses: Mapping[str, int]) -> Any:
+    """Let LLVM do it."""
+    import llvmlite.binding as llvm
+
+    from flambeau.backends.llvm import codegen
+
+    with codegen.lock:
         linker = _linker()
         library = llvm.JITLibraryBuilder().add_object_img(object_file).add_current_process()
-        for name, address in {**known.addresses(), **(symbols or {})}.items():
+        for name, address in addresses.items():
             library.import_symbol(name, address)
         for name in names:
             library.export_symbol(name)
-        return Code(library.link(linker, f"flambeau{next(_numbers)}"), len(object_file))
+        return library.link(linker, f"flambeau{next(_numbers)}")
+
+
+@functools.cache
+def _linker() -> Any:
+    import llvmlite.binding as llvm
+
+    from flambeau.backends.llvm import codegen
+
+    # JITLink lays out an object in one piece, so that code always reaches its constants.
+    return llvm.create_lljit_compiler(codegen.machine(), use_jit_link=sys.platform != "win32")
+
+
+_numbers = itertools.count()
 
 
 def compile_and_load(module: Any, names: Iterable[str], level: int = 1) -> Code:

