@@ -54,6 +54,7 @@ def markdown(run: Facts) -> str:
         "Beyond as many ordinary steps, the first three calls took (in parentheses: in a new process, from the cache on"
         " disk):",
         per_implementation(run, _first_call_cell),
+        *_compiling(run),
         notes(run),
         machine_lines(run),
     ]
@@ -143,6 +144,28 @@ def _first_call_cell(facts: Facts) -> str:
         return "–"
     cached = f" ({in_words(facts['cached_call'])})" if "cached_call" in facts else ""
     return in_words(facts["first_call"]) + cached
+
+
+def _compiling(run: Facts) -> list[str | list[str]]:
+    """What compiling added to the first calls, where that was measured."""
+    if not any("compile" in result for facts in run["workloads"].values() for result in facts["results"].values()):
+        return []
+    return [
+        "Compiling added to the first three calls, beyond what the same calls take in the library's eager mode (in"
+        " parentheses: from the cache on disk):",
+        per_implementation(run, _compile_cell),
+    ]
+
+
+def _compile_cell(facts: Facts) -> str:
+    if "compile" not in facts:
+        return ""
+    cached = f" ({_added(facts['cached_compile'])})" if "cached_compile" in facts else ""
+    return _added(facts["compile"]) + cached
+
+
+def _added(seconds: float) -> str:
+    return in_words(seconds) if seconds > 0 else "nothing"
 
 
 def notes(run: Facts) -> list[str]:

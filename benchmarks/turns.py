@@ -184,11 +184,23 @@ def _begin(worker: Worker, workload: str, options: Options, cache: str) -> dict[
     """The first steps, the warm-up, and the first steps of another process that finds the cache filled."""
     facts: dict[str, Any] = {**worker.start, **worker.ask("warm", seconds=options.warm), "rounds": []}
     facts["first_call"] = first_call(worker.start, facts["step_seconds"])
+    again = plain = None
     if options.cached and IMPLEMENTATIONS[worker.name].cache:
-        again = Worker(worker.name, workload, options, cache)
-        again.close()
-        facts["cached_call"] = first_call(again.start, facts["step_seconds"])
+        again = _start(worker.name, workload, options, cache)
+        facts["cached_call"] = first_call(again, facts["step_seconds"])
+    if options.cached and IMPLEMENTATIONS[worker.name].plain:  # with the cache that the others filled
+        plain = _start(IMPLEMENTATIONS[worker.name].plain, workload, options, cache)
+        facts["compile"] = sum(worker.start["first_seconds"]) - sum(plain["first_seconds"])
+        if again is not None:
+            facts["cached_compile"] = sum(again["first_seconds"]) - sum(plain["first_seconds"])
     return facts
+
+
+def _start(name: str, workload: str, options: Options, cache: str) -> dict[str, Any]:
+    """The first steps of a process that does nothing else."""
+    worker = Worker(name, workload, options, cache)
+    worker.close()
+    return worker.start
 
 
 def first_call(start: dict[str, Any], step_seconds: float) -> float:

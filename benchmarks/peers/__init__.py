@@ -29,7 +29,8 @@ class Implementation:
     """Where an implementation is built, what it needs, and where its compiled programs are cached on disk.
 
     `build(implementation, workload, threads, seed)` lives in `benchmarks.peers.<module>`. `cache` names the environment
-    variables that place the cache ("{}" is the folder); none: it has no cache. `variables` are set besides.
+    variables that place the cache ("{}" is the folder); none: it has no cache. `variables` are set besides. `plain` is
+    the implementation that does the same without compiling.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Implementation:
     tools: tuple[str, ...] = ()  # one of these compilers must be on the path
     cache: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    plain: str = ""
 
     def builder(self) -> Callable[[str, str, int, int], Unit]:
         """The function that builds a `Unit`; imported only in the process that runs it."""
@@ -52,15 +54,18 @@ class Implementation:
 
 _EVERY_KIND = ("train", "infer", "eager")
 _COMPILERS = ("g++", "c++", "clang++")
+_OURS = {"FLAMBEAU_CACHE": "{}"}
 _INDUCTOR = {"TORCHINDUCTOR_CACHE_DIR": "{}"}
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "flambeau": Implementation("flambeau", "modules", ("flambeau",), cache={"FLAMBEAU_CACHE": "{}"}),
-    "flambeau-eager": Implementation("flambeau eager", "modules", ("flambeau",), _EVERY_KIND),
+    "flambeau": Implementation("flambeau", "modules", ("flambeau",), cache=_OURS, plain="flambeau-eager"),
+    "flambeau-eager": Implementation("flambeau eager", "modules", ("flambeau",), _EVERY_KIND, cache=_OURS),
     "torch": Implementation("PyTorch eager", "modules", ("torch",), _EVERY_KIND),
-    "torch-compile": Implementation("torch.compile", "modules", ("torch",), tools=_COMPILERS, cache=_INDUCTOR),
+    "torch-compile": Implementation(
+        "torch.compile", "modules", ("torch",), tools=_COMPILERS, cache=_INDUCTOR, plain="torch"
+    ),
     "torch-compile-frozen": Implementation(
-        "torch.compile, frozen", "modules", ("torch",), ("infer",), _COMPILERS, _INDUCTOR
+        "torch.compile, frozen", "modules", ("torch",), ("infer",), _COMPILERS, _INDUCTOR, plain="torch"
     ),
     "jax": Implementation(
         "JAX jit",

@@ -7,6 +7,7 @@ asked through pipes, and leave when nothing has been compiled for `IDLE` seconds
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -191,6 +192,15 @@ def _retire() -> None:
             _idle.clear()
     for worker in leaving:
         worker.close()
+
+
+@atexit.register
+def _leave() -> None:
+    """At the end of this process nobody waits for the others to finish politely."""
+    for worker in _idle:
+        worker.process.kill()
+        worker.close()
+    _idle.clear()
 
 
 def _in_child() -> None:
