@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
-import types
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, TypeVar
 
 from flambeau.jit import annotations, frontend  # type: ignore[assignment]  # (shadows the future import)
 from flambeau.jit.files import load, save
@@ -15,6 +13,7 @@ from flambeau.jit.recorder import TracerWarning
 from flambeau.jit.script import script
 from flambeau.jit.state import is_scripting, is_tracing
 from flambeau.jit.tracing import TracingCheckError, trace, trace_module
+from flambeau.jit.types import isinstance
 
 __all__ = [
     "Final", "RecursiveScriptModule", "ScriptFunction", "ScriptModule", "TopLevelTracedModule", "TracedModule",
@@ -55,28 +54,6 @@ def ignore(drop: Any = False, **kwargs: Any) -> Any:
 def interface(obj: T) -> T:
     """Mark a class as an interface."""
     return obj
-
-
-def isinstance(obj: Any, target_type: Any) -> bool:
-    """Whether a value has a type, which may be one of `typing`: `List[int]`, `Dict[str, Tensor]`, `Optional[int]`."""
-    if target_type is Any:
-        return True
-    if type(target_type) is tuple:
-        return any(isinstance(obj, one) for one in target_type)
-    if target_type is None:
-        return obj is None
-    origin, parts = get_origin(target_type), get_args(target_type)
-    if origin is None:
-        return builtins.isinstance(obj, target_type)
-    if origin is Union or origin is getattr(types, "UnionType", None):
-        return any(isinstance(obj, one) for one in parts)
-    if not builtins.isinstance(obj, origin):
-        return False
-    if origin is dict:
-        return all(isinstance(k, parts[0]) and isinstance(v, parts[1]) for k, v in obj.items())
-    if origin is tuple and not (len(parts) == 2 and parts[1] is ...):
-        return len(obj) == len(parts) and all(map(isinstance, obj, parts))
-    return all(isinstance(item, parts[0]) for item in obj)
 
 
 def annotate(the_type: Any, the_value: T) -> T:

@@ -1,4 +1,4 @@
-"""`torch.jit.save` and `load`: programs and weights in one zip file (docs/script-files.md describes the format).
+"""`torch.jit.save` and `load`: programs and weights in one zip file (docs/scripts.md describes the format).
 
 Nothing in a file is run or unpickled: programs are JSON made of names of primitives and plain values, tensors are raw
 bytes. Everything is checked while it is read; a file that is damaged or made up raises RuntimeError.
@@ -128,7 +128,8 @@ def load(f: Any, map_location: Any = None, _extra_files: dict[str, Any] | None =
          _restore_shapes: bool = False) -> Any:
     """The ScriptModule or ScriptFunction in a file that `save` wrote.
 
-    `map_location` as for `torch.load`. The names in `_extra_files` get their contents (bytes).
+    `map_location` as for `torch.load`. The names in `_extra_files` get their contents (bytes; none for what the file
+    does not have).
     Raises: RuntimeError for a file that is damaged, of another kind (PyTorch's own scripts too) or of a later version.
     """
     if isinstance(f, (str, os.PathLike)):
@@ -164,7 +165,7 @@ def _read(archive: ZipReader, map_location: Any, extra: dict[str, Any] | None) -
     tensors = _tensors(archive, found["tensors"], restorer(map_location))
     for name in extra or ():
         assert extra is not None
-        extra[name] = archive.read(f"extra/{name}")
+        extra[name] = archive.read(f"extra/{name}") if archive.has(f"extra/{name}") else b""
 
     def tensor(number: Any) -> Tensor:
         if type(number) is not int or not 0 <= number < len(tensors):

@@ -30,7 +30,8 @@ def freeze(mod: Any, preserved_attrs: list[str] | None = None, optimize_numerics
     frozen.__dict__.update(original_name=mod.original_name, training=False)
     for name, program in programs.items():
         if name == "forward" or name in (preserved_attrs or ()):
-            frozen.__dict__["_programs"][name] = Traced([_without_state(tape, mod) for tape in program.tapes])
+            frozen.__dict__["_programs"][name] = Traced(
+                [_without_state(tape, mod) for tape in program.tapes], names=program.names)
     return frozen
 
 

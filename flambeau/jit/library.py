@@ -109,6 +109,11 @@ class LibraryProgram:
         return self.module.forward(*args, **kwargs)
 
     @property
+    def attributes(self) -> dict[str, Any]:
+        """What the module around it shows as its own: numbers and the like, not what every module has."""
+        return {name: value for name, value in self.module.__dict__.items() if name not in _BARE.__dict__}
+
+    @property
     def graph(self) -> LibraryProgram:
         """Itself: it prints as text."""
         return self

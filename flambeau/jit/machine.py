@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.core.modes import modes
-from flambeau.jit import names
+from flambeau.jit import names, types
 from flambeau.jit.plain import decode
 
 Frame = dict[str, Any]
@@ -88,7 +88,8 @@ class Builder:
         start = 2 if statement else 1
         if kind is None or (statement and (len(entry) < 2 or type(entry[1]) is not int)):
             raise RuntimeError(f"a script has a part of unknown kind: {entry[0]!r:.60}")
-        if len(entry) - start != kind.__code__.co_argcount - 1:
+        most = kind.__code__.co_argcount - 1
+        if not most - len(kind.__defaults__ or ()) <= len(entry) - start <= most:
             raise RuntimeError(f"a script has a part of kind {entry[0]} with a wrong number of parts")
         self.depth += 1
         if self.depth > _DEEPEST:
@@ -306,11 +307,12 @@ class Builder:
         return lambda frame: function
 
     def _get_type(self, name: Any) -> Run:
-        kind = names.TYPES[name]
+        kind = types.type_of(name)
         return lambda frame: kind
 
-    def _get_namedtuple(self, name: Any, fields: Any) -> Run:
-        kind: Any = namedtuple(_text(name), [_text(field) for field in fields])  # type: ignore[misc]
+    def _get_namedtuple(self, name: Any, fields: Any, defaults: Any = ()) -> Run:
+        kind: Any = namedtuple(_text(name), [_text(field) for field in fields],  # type: ignore[misc]
+                               defaults=[decode(value) for value in defaults])
         kind._script_value = True  # type: ignore[attr-defined]
         return lambda frame: kind
 

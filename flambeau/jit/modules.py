@@ -25,10 +25,23 @@ class ScriptModule(nn.Module):
         return program(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        program = self.__dict__.get("_programs", {}).get(name)
-        if program is not None:
-            return Method(self, program, name)
+        space = self.__dict__
+        programs = space.get("_programs", {})
+        if programs.get(name) is not None:
+            return Method(self, programs[name], name)
+        if f"{name}.fget" in programs:
+            return programs[f"{name}.fget"](self, (), {})
+        for plain in (space.get("_constants", {}), space.get("_ignored", {}),
+                      getattr(programs.get("forward"), "attributes", {})):
+            if name in plain:
+                return plain[name]
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_constants", {}):
+            self.__dict__["_constants"][name] = value
+        else:
+            super().__setattr__(name, value)
 
     def __len__(self) -> int:
         return len(self._members())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import string
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,22 +17,24 @@ from flambeau.core.device import device
 from flambeau.core.dtype import dtype, finfo, iinfo
 from flambeau.core.layout import layout, memory_format
 from flambeau.core.tensor import Size, Tensor
+from flambeau.jit import types
 from flambeau.jit.modules import ScriptModule
-from flambeau.nn import Module, ModuleDict, ModuleList, Sequential
+from flambeau.nn import Module, ModuleDict, ModuleList, ParameterList, Sequential
 from flambeau.ops import public
 
 _PLACES = ("flambeau.nn.functional", "flambeau.linalg", "flambeau.fft", "flambeau.special")
-_NOT_PUBLIC = frozenset({"from_numpy", "from_dlpack", "frombuffer"})
-_MORE = ("is_tensor", "is_floating_point", "is_complex", "promote_types", "numel", "manual_seed", "is_grad_enabled",
-         "get_default_dtype", "device", "finfo", "iinfo")
+# What hands out memory, or changes how the whole process computes or prints.
+_NOT_PUBLIC = frozenset({"from_numpy", "from_dlpack", "frombuffer", "set_num_threads", "set_printoptions"})
+_MORE = ("Size", "is_tensor", "is_floating_point", "is_complex", "promote_types", "numel", "manual_seed",
+         "is_grad_enabled", "get_default_dtype", "device", "finfo", "iinfo")
 CONTAINERS = (Sequential, ModuleList, ModuleDict)
 BUILTINS: dict[str, Callable[..., Any]] = {f.__name__: f for f in (
     len, range, enumerate, zip, int, float, bool, str, complex, min, max, abs, sum, round, reversed, sorted, any, all,
     tuple, list, dict, isinstance, divmod, pow, print, slice)}  # fmt: skip
+BUILTINS["jit.isinstance"] = types.isinstance
 ERRORS = {e.__name__: e for e in (
     Exception, RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError, NotImplementedError,
     ArithmeticError, OverflowError, ZeroDivisionError)}  # fmt: skip
-TYPES = {"Tensor": Tensor, **{kind.__name__: kind for kind in (int, float, bool, str, complex, list, tuple, dict)}}
 
 
 @functools.cache
@@ -88,6 +91,8 @@ def attribute(value: Any, name: str) -> Any:
             return getattr(value, name)
     elif type(value) in (finfo, iinfo) or (isinstance(value, Size) and name == "numel"):
         return getattr(value, name)
+    elif isinstance(value, str) and name == "format":
+        return Format(value)
     else:
         for kind, listing in _OF.items():
             if isinstance(value, kind) and name in listing.split():
@@ -95,6 +100,25 @@ def attribute(value: Any, name: str) -> Any:
         if isinstance(value, tuple) and name in getattr(type(value), "_fields", ()):
             return getattr(value, name)
     raise RuntimeError(f"scripts cannot use '{name}' of a {type(value).__name__}")
+
+
+class Format:
+    """`text.format`, without fields that look into objects."""
+
+    _script_value = True
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __call__(self, *args: Any, **kwargs: Any) -> str:
+        if not self.plain(self.text):
+            raise RuntimeError(f"scripts cannot look into objects with a format: {self.text!r:.60}")
+        return self.text.format(*args, **kwargs)
+
+    def plain(self, text: str) -> bool:
+        """Whether its fields, and those in their specifications, are names and numbers."""
+        return all(not set(".[") & set(field or "") and self.plain(spec or "")
+                   for _, field, spec, _ in string.Formatter().parse(text))
 
 
 def _is_plain_state(module: Module, name: str) -> bool:
@@ -118,7 +142,7 @@ def module_attribute(module: ScriptModule, name: str) -> Any:
             return registry[name]
     if container_of(module) is not None and name in ("items", "keys", "values"):
         return getattr(module._modules, name)
-    if name in module.__dict__["_programs"]:
+    if name in module.__dict__["_programs"] or f"{name}.fget" in module.__dict__["_programs"]:
         return getattr(module, name) if name != "forward" else module.forward
     raise AttributeError(f"the scripted {module.original_name} has no attribute '{name}'")
 
@@ -127,6 +151,8 @@ def iterable(value: Any) -> Any:
     """What a `for` goes through."""
     if isinstance(value, Module) and (kind := container_of(value)) is not None:
         return list(value._modules) if kind == "ModuleDict" else list(value._modules.values())
+    if isinstance(value, ParameterList):
+        return list(value)
     if isinstance(value, (Tensor, list, tuple, dict, range, str, enumerate, zip, reversed)) or type(value).__name__ in (
             "dict_items", "dict_keys", "dict_values", "odict_items", "list_reverseiterator", "range_iterator"):
         return value

@@ -9,7 +9,7 @@ from flambeau.core.tensor import Tensor
 from flambeau.jit.library import LibraryProgram
 from flambeau.jit.modules import attribute_of
 from flambeau.jit.plain import KINDS, decode, encode
-from flambeau.jit.tape import DRAWS, Call, Tape, Var, find_op
+from flambeau.jit.tape import DRAWS, Call, Tape, Var, find_op, vars_in
 
 # Primitives that do not look at what they are told: their callers do. (A trace has none of these.)
 _TRUSTING = frozenset({"as_strided", "as_strided_backward", "view_dtype", "lstm_scan_backward", "gru_scan_backward",
@@ -23,7 +23,7 @@ def write_program(program: Any, add: Callable[[Tensor], int]) -> dict[str, Any]:
     from flambeau.jit.tracing import Traced
 
     if isinstance(program, Traced):
-        return {"kind": "trace", "tapes": [_written_tape(tape, add) for tape in program.tapes]}
+        return {"kind": "trace", "tapes": [_written_tape(tape, add) for tape in program.tapes], "names": program.names}
     return program.written(add)
 
 
@@ -35,7 +35,10 @@ def read_program(entry: Any, tensor: Callable[[Any], Tensor], owner: Any) -> Any
         tapes = [_tape(tape, tensor, owner) for tape in entry["tapes"]]
         if not tapes:
             raise RuntimeError("a trace in the file is empty")
-        return Traced(tapes)
+        names = entry.get("names", [])
+        if type(names) is not list or not all(type(name) is str for name in names):
+            raise RuntimeError("the parameters of a trace in the file are not valid")
+        return Traced(tapes, names=names)
     if entry["kind"] == "script":
         from flambeau.jit.script import Scripted
 
@@ -118,6 +121,8 @@ def _tape(entry: Any, tensor: Callable[[Any], Tensor], owner: Any) -> Tape:
         return number
 
     made.arguments = _tree(entry["arguments"], var)
+    if sorted(v.number for v in vars_in(made.arguments)) != list(range(len(made.shapes))):
+        raise RuntimeError("the arguments of a trace in the file are not each of its tensors once")
     for number, name in entry["attributes"]:
         if owner is None or type(name) is not str:
             raise RuntimeError("a trace in the file reads parameters of a module that is not there")

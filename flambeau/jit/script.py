@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau import nn
 from flambeau.core.tensor import Tensor
+from flambeau.jit.frontend import NotSupportedError, UnsupportedNodeError
 from flambeau.jit.library import LibraryProgram, adopted, bare_library, is_library
 from flambeau.jit.machine import MYSELF, Builder, Returned
 from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule
@@ -60,7 +61,7 @@ class Function:
         return signal.value if type(signal) is Returned else None
 
     def bound(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name. TypeError as Python raises for calls that do not fit."""
+        """Arguments by name. RuntimeError for calls that do not fit."""
         frame: dict[str, Any] = {}
         rest, given = list(args), dict(kwargs)
         for name, kind, default in self.parameters:
@@ -73,12 +74,12 @@ class Function:
             elif default is not None:
                 frame[name] = decode(default[0])
             else:
-                raise TypeError(f"{self.name}() is missing value for argument '{name}'")
+                raise RuntimeError(f"{self.name}() is missing value for argument '{name}'")
         if rest:
             most = len(args) - len(rest)
-            raise TypeError(f"{self.name}() expected at most {most} argument(s) but received {len(args)}")
+            raise RuntimeError(f"{self.name}() expected at most {most} argument(s) but received {len(args)}")
         if given:
-            raise TypeError(f"{self.name}() got an unexpected keyword argument '{next(iter(given))}'")
+            raise RuntimeError(f"{self.name}() got an unexpected keyword argument '{next(iter(given))}'")
         return frame
 
 
@@ -87,13 +88,14 @@ class Ignored:
 
     _script_value = True
 
-    def __init__(self, function: Callable[..., Any] | None, name: str):
+    def __init__(self, function: Callable[..., Any] | None, name: str, reason: str = "it is marked as unused"):
         self.function = function
         self.name = name
+        self.reason = reason
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.function is None:
-            raise RuntimeError(f"{self.name} is marked as unused and cannot be called in a script")
+            raise RuntimeError(f"{self.name} cannot be called in a script: {self.reason}")
         return self.function(*args, **kwargs)
 
 
@@ -204,8 +206,13 @@ def _state(owner: Any) -> tuple[list[Tensor], tuple]:
     modules = list(owner.modules())
     tensors = [t for m in modules for r in (m._parameters, m._buffers) for t in r.values() if t is not None]
     key = tuple(m.training for m in modules) + tuple(
-        id(v) for m in modules for v in m.__dict__.get("_constants", {}).values())
+        _held(v) for m in modules for v in m.__dict__.get("_constants", {}).values())
     return tensors, key
+
+
+def _held(value: Any) -> tuple[type, Any]:
+    """What tells a plain attribute from another one: it may have been replaced, or changed if it is a container."""
+    return type(value), repr(value) if isinstance(value, (list, dict, tuple)) else value
 
 
 # ---- making scripts --------------------------------------------------------------------------------------------
@@ -214,9 +221,10 @@ def _state(owner: Any) -> tuple[list[Tensor], tuple]:
 class Maker:
     """Makes one program: functions are added when they are named."""
 
-    def __init__(self, module: Any = None, method: Callable[[str], None] | None = None):
+    def __init__(self, module: Any = None, method: Callable[[str], None] | None = None,
+                 attributes: set[str] | None = None):
         self.program = Scripted()
-        self.module, self.method = module, method
+        self.module, self.method, self.attributes = module, method, attributes
         self.known: dict[int, int] = {}
         self.kept: list[Any] = []
 
@@ -238,7 +246,8 @@ class Maker:
         return number
 
     def translated(self, function: Any, module: Any) -> Function:
-        entry = Translator(function, self.add, module, self.method if module is not None else None).translated()
+        method = self.method if module is not None else None
+        entry = Translator(function, self.add, module, method, self.attributes).translated()
         return Function(entry, self.program.functions)
 
     def main(self, function: Any) -> Scripted:
@@ -264,10 +273,10 @@ def script(obj: Any, optimize: Any = None, _frames_up: int = 0, _rcb: Any = None
     if isinstance(obj, (ScriptModule, ScriptFunction)):
         return obj
     if isinstance(obj, nn.Module):
-        made = scripted_module(obj, {})
-        if isinstance(made, ScriptModule):
-            return made
-        return wrapped(made)
+        modules = Modules()
+        made = modules.scripted(obj)
+        modules.translate_asked()
+        return made if isinstance(made, ScriptModule) else wrapped(made)
     if isinstance(obj, type):
         if issubclass(obj, nn.Module):
             raise RuntimeError(f"Type '{obj.__name__}' cannot be compiled since it inherits from nn.Module, consider "
@@ -283,44 +292,140 @@ def wrapped(module: nn.Module) -> ScriptModule:
     made = RecursiveScriptModule()
     made.__dict__["original_name"] = type(module).__name__
     made.__dict__["training"] = module.training
+    made.__dict__["_container"] = container_of(module)
     adopted(made, module)
     made.__dict__["_programs"]["forward"] = LibraryProgram(module)
     return made
 
 
-def scripted_module(module: nn.Module, known: dict[int, Any]) -> nn.Module:
-    """The scripted form of a module: those of flambeau.nn are copied, with the same parameters; others translated."""
-    if id(module) in known:
-        return known[id(module)]
-    if isinstance(module, ScriptModule):
-        return module
-    made: Any
-    if is_library(module):
-        made = known[id(module)] = type(module).__new__(type(module))
-        nn.Module.__init__(made)
-        fresh = set(made.__dict__) - {"training"}
-        made.__dict__.update({k: v for k, v in module.__dict__.items() if k not in fresh})
-    else:
-        made = known[id(module)] = RecursiveScriptModule()
-        made.__dict__["original_name"] = type(module).__name__
-        made.__dict__["training"] = module.training
-    for name, parameter in module._parameters.items():
-        made.register_parameter(name, parameter)
-    for name, buffer in module._buffers.items():
-        made.register_buffer(name, buffer, persistent=name not in module._non_persistent_buffers_set)
-    for name, part in module._modules.items():
-        made.add_module(name, None if part is None else scripted_module(part, known))
-    if isinstance(made, ScriptModule):
-        made.__dict__["_container"] = container_of(module)
-        made.__dict__["_constants"] = constants_of(module)
-        base = next((kind for kind in type(module).__mro__ if "forward" in vars(kind)), nn.Module)
-        if base is not nn.Module and base is getattr(nn, base.__name__, None):  # a subclass that computes the same
-            inner = bare_library(base.__name__, {})
-            inner.__dict__.update({k: v for k, v in module.__dict__.items() if k not in nn.Module().__dict__})
-            adopted(inner, made)
-            made.__dict__["_programs"]["forward"] = LibraryProgram(inner)
-        translate_methods(module, made)
-    return made
+class Modules:
+    """Makes the scripted form of a tree of modules."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Any] = {}
+        self.translated: list[tuple[nn.Module, ScriptModule]] = []
+        self.attributes: set[str] = set()  # names that the scripts read of other objects than self
+
+    def scripted(self, module: nn.Module) -> nn.Module:
+        """Modules of flambeau.nn are copied, with the same parameters; others translated."""
+        if id(module) in self.known:
+            return self.known[id(module)]
+        if isinstance(module, ScriptModule):
+            return module
+        _check_hooks(module)
+        made: Any
+        if is_library(module):
+            made = self.known[id(module)] = type(module).__new__(type(module))
+            nn.Module.__init__(made)
+            fresh = set(made.__dict__) - {"training"}
+            made.__dict__.update({k: v for k, v in module.__dict__.items() if k not in fresh})
+        else:
+            made = self.known[id(module)] = RecursiveScriptModule()
+            made.__dict__["original_name"] = type(module).__name__
+            made.__dict__["training"] = module.training
+        for name, parameter in module._parameters.items():
+            made.register_parameter(name, parameter)
+        for name, buffer in module._buffers.items():
+            made.register_buffer(name, buffer, persistent=name not in module._non_persistent_buffers_set)
+        for name, part in module._modules.items():
+            made.add_module(name, None if part is None else self.scripted(part))
+        if isinstance(made, ScriptModule):
+            for name, value in module.__dict__.items():
+                if isinstance(value, Tensor) and not hasattr(nn.Module, name):
+                    made.register_buffer(name, value, persistent=False)
+            made.__dict__["_container"] = container_of(module)
+            made.__dict__["_constants"] = constants_of(module)
+            base = next((kind for kind in type(module).__mro__ if "forward" in vars(kind)), nn.Module)
+            if base is not nn.Module and base is getattr(nn, base.__name__, None):  # a subclass that computes the same
+                inner = bare_library(base.__name__, {})
+                inner.__dict__.update({k: v for k, v in module.__dict__.items() if k not in nn.Module().__dict__})
+                adopted(inner, made)
+                made.__dict__["_programs"]["forward"] = LibraryProgram(inner)
+            self.translated.append((module, made))
+            kind = type(module)
+            self.attributes.update(n for n in dir(kind) if isinstance(getattr(kind, n, None), property))
+            marks = _marks(module)
+            made.__dict__["_ignored"] = {name: getattr(module, name) for name, m in marks.items() if m == "ignore"}
+            forward = ["forward"] if type(module).forward is not nn.Module.forward else []  # unless it is there already
+            self.translate(module, made, [*forward, *(name for name, mark in marks.items() if mark == "export")])
+        return made
+
+    def translate(self, module: nn.Module, made: ScriptModule, methods: Iterable[str]) -> None:
+        """Programs for methods, and for the methods that these call."""
+        programs = made.__dict__["_programs"]
+        waiting: list[str] = []
+
+        def want(name: str) -> None:
+            if name not in programs:
+                programs[name] = None
+                waiting.append(name)
+
+        for name in methods:
+            want(name)
+        while waiting:
+            name = waiting.pop()
+            method = _method(module, name)
+            mark = getattr(method, "_jit_mark", None)
+            if mark in ("ignore", "unused"):
+                programs[name] = IgnoredMethod(Ignored(method if mark == "ignore" else None, name))
+            else:
+                programs[name] = Maker(module, want, self.attributes).main(method)
+
+    def translate_asked(self) -> None:
+        """Programs for methods and properties of submodules whose names the scripts use.
+
+        Which module a name is asked of is known when a script runs: every module that has such a method gets it. What
+        cannot be translated there raises when it is called.
+        """
+        done: set[tuple[int, str]] = set()
+        while True:
+            found = [(module, made, name) for module, made in self.translated for name in sorted(self.attributes)
+                     if (id(made), name) not in done and _own_method(module, name)]
+            if not found:
+                return
+            for module, made, name in found:
+                done.add((id(made), name))
+                wanted = f"{name}.fget" if isinstance(getattr(type(module), name), property) else name
+                if wanted in made.__dict__["_programs"]:
+                    continue
+                try:
+                    self.translate(module, made, [wanted])
+                except UnsupportedNodeError as error:
+                    made.__dict__["_programs"][wanted] = IgnoredMethod(Ignored(None, name, str(error)))
+
+
+def _check_hooks(module: nn.Module) -> None:
+    """NotSupportedError for what is Python around `forward`."""
+    kind = type(module).__name__
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NotSupportedError(f"{kind} has forward hooks, which are Python that a script would leave out: remove "
+                                "them (those of weight_norm and spectral_norm with remove_…), or use torch.jit.trace")
+    if "parametrizations" in module._modules:
+        raise NotSupportedError(f"{kind} has parametrizations, which are Python: remove them with nn.utils.parametrize."
+                                "remove_parametrizations, or use torch.jit.trace")
+
+
+def _marks(module: nn.Module) -> dict[str, str]:
+    """The methods that `export`, `ignore` and `unused` have marked."""
+    found = {name: getattr(getattr(type(module), name, None), "_jit_mark", None) for name in dir(type(module))}
+    return {name: mark for name, mark in found.items() if mark is not None}
+
+
+def _own_method(module: nn.Module, name: str) -> bool:
+    """Whether a module's class has a method or property of this name that not every module has."""
+    return not hasattr(nn.Module, name) and isinstance(
+        getattr(type(module), name, None), (types.FunctionType, property))
+
+
+def _method(module: nn.Module, name: str) -> Any:
+    """A method by its name, "Class.name" for one that `super()` means, or "name.fget" for a property."""
+    kind, _, short = name.rpartition(".")
+    if short == "fget":
+        return types.MethodType(getattr(type(module), kind).fget, module)
+    if not kind:
+        return getattr(module, name)
+    found = next(vars(c)[short] for c in type(module).__mro__ if c.__name__ == kind and short in vars(c))
+    return types.MethodType(found, module)
 
 
 def constants_of(module: nn.Module) -> dict[str, Any]:
@@ -337,33 +442,6 @@ def constants_of(module: nn.Module) -> dict[str, Any]:
             except NotPlain:
                 continue
     return found
-
-
-def translate_methods(module: nn.Module, made: ScriptModule) -> None:
-    """Programs for forward, for methods marked with `export`, and for the methods that these call."""
-    programs = made.__dict__["_programs"]
-    waiting: list[str] = []
-
-    def want(name: str) -> None:
-        if name not in programs:
-            programs[name] = None
-            waiting.append(name)
-
-    if type(module).forward is not nn.Module.forward:
-        want("forward")  # (unless it is there already)
-    for name in dir(type(module)):
-        if getattr(getattr(type(module), name, None), "_jit_mark", None) == "export":
-            want(name)
-    while waiting:
-        name = waiting.pop()
-        kind, _, short = name.rpartition(".")
-        method = getattr(module, name) if not kind else types.MethodType(
-            next(vars(c)[short] for c in type(module).__mro__ if c.__name__ == kind and short in vars(c)), module)
-        mark = getattr(method, "_jit_mark", None)
-        if mark in ("ignore", "unused"):
-            programs[name] = IgnoredMethod(Ignored(method if mark == "ignore" else None, name))
-        else:
-            programs[name] = Maker(module, want).main(method)
 
 
 class IgnoredMethod:

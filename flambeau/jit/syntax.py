@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import importlib
 import inspect
 import sys
 import textwrap
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_origin
 
 from flambeau.core.tensor import Tensor
 from flambeau.jit import names
+from flambeau.jit import types as kinds
 from flambeau.jit.frontend import NotSupportedError, UnsupportedNodeError
 from flambeau.jit.modules import ScriptFunction
 from flambeau.jit.plain import NotPlain, encode
@@ -59,20 +61,33 @@ class Source:
         return UnsupportedNodeError(f"{what}\n  {self.file}:{self.line(node)}\n    {line}\n    {mark} <--- HERE")
 
 
+def _closure(function: Any) -> dict[str, Any]:
+    """The variables of surrounding functions, as far as they have values."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        with contextlib.suppress(ValueError):  # an empty cell
+            found[name] = cell.cell_contents
+    return found
+
+
 class Translator:
     """Translates one function.
 
     `add(function)` makes a function of the user's part of the script and gives its number, `method(name)` a method of
-    the module; both are called when the function names them.
+    the module; both are called when the function names them. `attributes` gets the names that it reads of other
+    objects, among them methods of submodules.
     """
 
     def __init__(self, function: Callable[..., Any], add: Callable[[Any], int], module: Any = None,
-                 method: Callable[[str], None] | None = None):
+                 method: Callable[[str], None] | None = None, attributes: set[str] | None = None):
+        self.attributes = set() if attributes is None else attributes
         self.function = inspect.unwrap(function) if not isinstance(function, types.MethodType) else function.__func__
         self.source = Source(self.function)
         self.add, self.module, self.method = add, module, method
-        variables = inspect.getclosurevars(self.function)
-        self.outside: dict[str, Any] = {**self.function.__globals__, **variables.nonlocals}
+        self.outside: dict[str, Any] = {**self.function.__globals__, **_closure(self.function)}
+        own = self.source.tree.name
+        if self.outside.get(own) is None or isinstance(self.outside[own], ScriptFunction):
+            self.outside[own] = self.function  # a decorator's function that calls itself has no name yet, or an old one
         self.local: set[str] = set()
         for node in ast.walk(self.source.tree):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -180,6 +195,8 @@ class Translator:
             if decisive in found:
                 return decisive
             return None if None in found else not decisive
+        if isinstance(node, ast.Call) and len(node.args) == 2 and self.static(node.func) is hasattr:
+            return bool(self.asked(node, hasattr)[1])
         if isinstance(node, ast.Call) and not node.args:
             thing = self.static(node.func)
             if thing is is_scripting or getattr(thing, "__name__", None) == "is_scripting":
@@ -240,7 +257,7 @@ class Translator:
         return make(node)
 
     def static(self, node: ast.expr) -> Any:
-        """The Python object that a name or a chain of attributes of modules stands for; Ellipsis if there is none."""
+        """The Python object that a name, a chain of attributes of modules or a generic type stands for, or Ellipsis."""
         if isinstance(node, ast.Name):
             if node.id in self.local or node.id == self.myself:
                 return ...
@@ -249,6 +266,12 @@ class Translator:
             holder = self.static(node.value)
             if isinstance(holder, (types.ModuleType, type)):
                 return getattr(holder, node.attr, ...)
+        if isinstance(node, ast.Subscript):
+            holder = self.static(node.value)
+            if isinstance(holder, type) or getattr(holder, "__module__", None) == "typing":
+                parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+                found = [part.value if isinstance(part, ast.Constant) else self.static(part) for part in parts]
+                return holder[tuple(found) if isinstance(node.slice, ast.Tuple) else found[0]]
         return ...
 
     def resolved(self, node: ast.expr, thing: Any) -> Any:
@@ -256,16 +279,20 @@ class Translator:
         path = names.paths().get(id(thing)) if callable(thing) else None
         if path is not None:
             return ["torch", path]
-        if isinstance(thing, ScriptFunction) or isinstance(thing, types.FunctionType):
-            return ["function", self.add(thing)]
         for name, known in names.BUILTINS.items():
             if thing is known:
                 return ["builtin", name]
+        if isinstance(thing, ScriptFunction) or isinstance(thing, types.FunctionType):
+            return ["function", self.add(thing)]
         if isinstance(thing, type) and issubclass(thing, tuple) and hasattr(thing, "_fields"):
-            return ["namedtuple", thing.__name__, list(thing._fields)]
-        for name, known in names.TYPES.items():
-            if thing is known:
-                return ["type", name]
+            defaults = [self.constant(node, value) for value in thing._field_defaults.values()]
+            return ["namedtuple", thing.__name__, list(thing._fields), *([defaults] if defaults else [])]
+        if isinstance(thing, type) or get_origin(thing) is not None:
+            try:
+                return ["type", kinds.entry_of(thing)]
+            except KeyError:
+                raise self.source.error(node, f"the class '{getattr(thing, '__name__', thing)}' cannot be used in a "
+                                        "script: of classes there are tensors, Python's own and named tuples") from None
         if isinstance(thing, Tensor):
             raise self.source.error(node, "a tensor from outside of the script cannot be used: pass it as an argument "
                                     "or make it a buffer of the module")
@@ -292,6 +319,10 @@ class Translator:
             return self.own(node)
         if isinstance(node.value, ast.Call) and self.static(node.value.func) is super and self.module is not None:
             return self.inherited(node.attr)
+        holder = self.static(node.value)
+        if isinstance(holder, types.ModuleType):
+            raise self.source.error(node, f"module '{holder.__name__}' has no '{node.attr}'")
+        self.attributes.add(node.attr)
         return ["attr", self.value(node.value), node.attr]
 
     def inherited(self, name: str) -> Any:
@@ -310,6 +341,10 @@ class Translator:
         name = node.attr
         registries = (self.module._parameters, self.module._buffers, self.module._modules)
         if any(name in registry for registry in registries) or name == "training":
+            return ["self", name]
+        if isinstance(getattr(type(self.module), name, None), property):
+            assert self.method is not None
+            self.method(f"{name}.fget")
             return ["self", name]
         found = getattr(self.module, name, ...)
         if names.container_of(self.module) is not None and name in ("items", "keys", "values"):
@@ -381,6 +416,9 @@ class Translator:
     def _ListComp(self, node: ast.ListComp) -> Any:
         return self._comprehension(node, "listcomp", node.elt)
 
+    def _GeneratorExp(self, node: ast.GeneratorExp) -> Any:
+        return self._comprehension(node, "listcomp", node.elt)
+
     def _DictComp(self, node: ast.DictComp) -> Any:
         return self._comprehension(node, "dictcomp", ast.Tuple([node.key, node.value], ast.Load()))
 
@@ -392,6 +430,9 @@ class Translator:
                 [self.value(test) for test in generator.ifs]]
 
     def _Subscript(self, node: ast.Subscript) -> Any:
+        thing = self.static(node)
+        if thing is not ...:
+            return self.resolved(node, thing)
         return ["item", self.value(node.value), self.index(node.slice)]
 
     def index(self, node: Any) -> Any:

@@ -110,6 +110,22 @@ def nest(tree: Any, place: Callable[[Tensor], int]) -> Any:
                        f"a {type(tree).__name__}")
 
 
+def fits(nesting: Any, tree: Any, found: dict[int, Tensor]) -> bool:
+    """Whether `tree` is nested like `nesting`, with the same numbers and strings; its tensors go into `found`."""
+    if type(nesting) is Var:
+        if isinstance(tree, Tensor):
+            found[nesting.number] = tree
+        return isinstance(tree, Tensor)
+    if isinstance(nesting, dict):
+        return isinstance(tree, dict) and nesting.keys() == tree.keys() and all(
+            fits(item, tree[key], found) for key, item in nesting.items())
+    if isinstance(nesting, (tuple, list)):
+        return isinstance(tree, type(nesting)) and len(tree) == len(nesting) and all(
+            fits(item, one, found) for item, one in zip(nesting, tree))
+    # 1, 1.0 and True are equal, but what they do to dtypes is not; nan is nan.
+    return type(tree) is type(nesting) and (tree == nesting or repr(tree) == repr(nesting))
+
+
 def unnest(tree: Any, values: Any) -> Any:
     """The reverse: `values[n]` for each `Var(n)`."""
     if type(tree) is Var:
@@ -161,7 +177,10 @@ def perform(call: Call, values: dict[int, Any], usual: bool = True) -> None:
                 raise RuntimeError(f"{call.name} with attributes that do not fit its operands: the trace is damaged")
             if op.view and given[0]._hidden:
                 plain(given[0])  # views are those of the order that the user knows of
-            made = op.function(*given, **attrs)
+            if call.name == "view" and not given[0]._array.flags.c_contiguous:
+                made = given[0].reshape(attrs["shape"])  # `reshape` and `contiguous` of dense memory leave a view
+            else:
+                made = op.function(*given, **attrs)
             for i, (number, t) in enumerate(zip(call.outputs, (made,) if isinstance(made, Tensor) else made)):
                 if number is not None:
                     values[number] = t

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from flambeau.jit.native import Native
 from flambeau.jit.printing import tape_text
 from flambeau.jit.recorder import TracerWarning, record
 from flambeau.jit.state import doing
-from flambeau.jit.tape import Tape, nest
+from flambeau.jit.tape import Tape, fits, nest
 from flambeau.random import get_rng_state, set_rng_state
 
 VARIANTS = 32  # tapes of one program, for inputs of different shapes
@@ -32,14 +33,14 @@ class Traced:
     loaded runs the tapes it has: for other shapes too, where the operations do not depend on them.
     """
 
-    def __init__(self, tapes: list[Tape], recorder: Callable[..., Tape] | None = None):
+    def __init__(self, tapes: list[Tape], recorder: Callable[..., Tape] | None = None, names: list[str] | None = None):
         self.tapes = tapes
         self.recorder = recorder  # (args, kwargs) -> tape
+        self.names = names or []  # of the parameters that may come by position
         self.natives: dict[int, Native] = {}  # by id of the tape
 
     def __call__(self, owner: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        tensors: list[Tensor] = []
-        tape = self.find(args, kwargs, tensors)
+        tape, tensors = self.find(*by_position(self.names, args, kwargs))
         attributes = {name: attribute_of(owner, name) for name in tape.names()}
 
         def run(*tensors: Tensor) -> Any:
@@ -48,41 +49,41 @@ class Traced:
         native = self.natives.setdefault(id(tape), Native())
         return native.call(run, tensors, [*attributes.values(), *tape.constants.values()])
 
-    def find(self, args: tuple, kwargs: dict[str, Any], tensors: list[Tensor]) -> Tape:
-        """The tape for these arguments, whose tensors are appended to `tensors`."""
-
-        def place(t: Tensor) -> int:
-            for number, known in enumerate(tensors):
-                if known is t:
-                    return number
-            tensors.append(t)
-            return len(tensors) - 1
-
-        arguments = nest((args, kwargs), place)
-        shapes = [tuple(t.shape) for t in tensors]
-        kinds = [t._array.dtype.name for t in tensors]
-        for tape in self.tapes:
-            if tape.arguments == arguments and tape.shapes == shapes and tape.dtypes == kinds:
-                return tape
-        if self.recorder is not None and len(self.tapes) < VARIANTS:
+    def find(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Tape, list[Tensor]]:
+        """The tape for these arguments, and their tensors in its order."""
+        found = self.matching(args, kwargs)
+        if found is None and self.recorder is not None and len(self.tapes) < VARIANTS:
             self.tapes.append(self.recorder(args, kwargs))
-            return self.tapes[-1]
-        for tape in self.tapes:
-            ranks = [len(s) for s in tape.shapes] == [len(s) for s in shapes]
-            if tape.arguments == arguments and tape.dtypes == kinds and ranks:
-                return tape
+            found = self.matching(args, kwargs)
+        found = found or self.matching(args, kwargs, exact=False)
+        if found is not None:
+            return found
+        tensors: list[Tensor] = []
+        nest((args, kwargs), lambda t: tensors.append(t) or 0)  # type: ignore[func-returns-value]
         raise RuntimeError(
             f"this trace was made for {signature(self.tapes[0])}; it got arguments of another kind: "
-            + ", ".join(f"{k}{list(s)}" for k, s in zip(kinds, shapes)))
+            + (", ".join(f"{t._array.dtype.name}{list(t.shape)}" for t in tensors) or "no tensors"))
+
+    def matching(self, args: tuple, kwargs: dict[str, Any], exact: bool = True) -> tuple[Tape, list[Tensor]] | None:
+        """A tape that was recorded for such arguments; unless `exact`, only the ranks of their shapes must be equal."""
+        for tape in self.tapes:
+            found: dict[int, Tensor] = {}
+            if fits(tape.arguments, (args, kwargs), found):
+                tensors = [found[number] for number in range(len(found))]
+                shapes = [tuple(t.shape) for t in tensors]
+                if tape.dtypes == [t._array.dtype.name for t in tensors] and (
+                        shapes == tape.shapes if exact else [*map(len, shapes)] == [*map(len, tape.shapes)]):
+                    return tape, tensors
+        return None
 
     def __deepcopy__(self, memo: Any) -> Traced:
-        return Traced(list(self.tapes))
+        return Traced(list(self.tapes), names=self.names)
 
     def __getstate__(self) -> Any:
-        return {"tapes": self.tapes}
+        return {"tapes": self.tapes, "names": self.names}
 
     def __setstate__(self, state: Any) -> None:
-        self.__init__(state["tapes"])  # type: ignore[misc]
+        self.__init__(state["tapes"], names=state["names"])  # type: ignore[misc]
 
     @property
     def graph(self) -> Traced:
@@ -91,6 +92,24 @@ class Traced:
 
     def __str__(self) -> str:
         return "\n\n".join(map(tape_text, self.tapes))
+
+
+def by_position(names: list[str], args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The same call with named arguments moved to their places, as far as those before them are given."""
+    rest = dict(kwargs)
+    while len(args) < len(names) and names[len(args)] in rest:
+        args = (*args, rest.pop(names[len(args)]))
+    return args, rest
+
+
+def parameter_names(function: Callable[..., Any]) -> list[str]:
+    """The parameters that may come by position, in order; none for functions that do not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] if all(
+        p.kind is not p.POSITIONAL_ONLY for p in parameters) else []
 
 
 def signature(tape: Tape) -> str:
@@ -113,6 +132,8 @@ def trace(func: Any, example_inputs: Any = None, optimize: Any = None, check_tra
     `check_tolerance`. `strict` and the arguments with an underscore are accepted.
     """
     args, kwargs = arguments_of(example_inputs, example_kwarg_inputs)
+    if isinstance(getattr(func, "__self__", None), nn.Module) and func.__name__ == "forward":
+        func = func.__self__
     if isinstance(func, nn.Module):
         example = {"forward": kwargs or example_inputs}
         return trace_module(func, example, None, check_trace, check_inputs, check_tolerance, strict,
@@ -215,7 +236,8 @@ def traced(function: Callable[..., Any], holder: Any, module: nn.Module | None, 
             for part, training in now.items():
                 part.__dict__["training"] = training
 
-    return Traced([recorder(args, kwargs)], recorder)
+    names = parameter_names(function.forward if isinstance(function, nn.Module) else function)
+    return Traced([recorder(*by_position(names, args, kwargs))], recorder, names)
 
 
 def compare(program: Traced, function: Callable[..., Any], owner: Any, args: tuple, kwargs: dict[str, Any],

@@ -137,7 +137,7 @@ def test_assertions_and_errors_are_pythons():
             script(torch.full((2,), 4.0), 3.0)
         with pytest.raises(AssertionError, match="expected a vector"):
             script(torch.ones(2, 2), 3.0)
-        with pytest.raises(TypeError, match="missing value for argument 'limit'"):
+        with pytest.raises(RuntimeError, match="missing value for argument 'limit'"):
             script(torch.ones(2))
 
 
