@@ -216,17 +216,14 @@ class Recorder(Numbers):
         if not candidates:
             return None
         low, high = np.lib.array_utils.byte_bounds(array)
-        best = None
+        best, most = None, (False, 0, False)
         for t in candidates:
-            if type(t._array) is np.ndarray and t._array.dtype == array.dtype and t._array.size:
+            if type(t._array) is np.ndarray and t._array.size:
                 first, last = np.lib.array_utils.byte_bounds(t._array)
                 if first <= low and high <= last and is_dense(t._array):
-                    if (
-                        best is None
-                        or t._array.nbytes > best._array.nbytes
-                        or (t._array.nbytes == best._array.nbytes and t._requires_grad and not best._requires_grad)
-                    ):
-                        best = t
+                    fits = (t._array.dtype == array.dtype, t._array.nbytes, t._requires_grad)
+                    if best is None or fits > most:
+                        best, most = t, fits
         if best is None:
             return None
         block = self._external(best, Source("tensor", best))
@@ -242,12 +239,10 @@ class Recorder(Numbers):
             block = self._outside(array)
         if block is None:
             return None
-        if array.dtype != block.dtype:
-            raise Unrecordable(f"memory of {block.dtype} read as {array.dtype}", user_line())
-        offset, rest = divmod(address(array) - block.start, block.itemsize)
-        if rest:
+        window = block.window(self.graph, array)
+        if window is None:
             raise Unrecordable("an unaligned view", user_line())
-        return Ref(block.value, array.shape, element_strides(array), offset)
+        return window
 
     def _nothing(self, array: np.ndarray) -> Value:
         """The constant for memory without elements, wherever it comes from: only its shape matters."""
@@ -260,24 +255,32 @@ class Recorder(Numbers):
         if isinstance(x, Tensor):
             if type(x._array) is MetaArray:
                 raise Unrecordable("a tensor without memory (device meta)", user_line())
-            if x._array.size == 0 and x._requires_grad and self.was_alive(x):
-                self._tensor_sources.setdefault(id(x), Source("tensor", x))
-                self.leaves.setdefault(id(x), x)
             found = self.ref(x._array)
             if found is None:
                 raise Unrecordable("a tensor made by code that is not recorded as an operation", user_line())
-            if x._requires_grad and found.value.source is not None and id(x) in self._tensor_sources:
-                self.leaves.setdefault(id(x), x)
+            if x._requires_grad:
+                self._note_leaf(x)
             return found
         if type(x) is Symbol:
             return x.ref
         return x
 
+    def _note_leaf(self, x: Tensor) -> None:
+        """An operand that requires grad: a gradient that comes later ends at it if it was there before the call."""
+        if id(x) not in self.leaves and type(x._array) is np.ndarray and self.was_alive(x):
+            self._tensor_sources.setdefault(id(x), Source("tensor", x))
+            self.leaves[id(x)] = x
+
     # ---- ops ---------------------------------------------------------------------------------
 
     def _handle(self, op: Any, inputs: Any, attrs: Any) -> Any:
         given = [float(x) if type(x) is Symbol else x for x in inputs]
-        if threading.get_ident() != self.thread or self._busy or self.failed is not None or op.view:
+        if threading.get_ident() != self.thread or self._busy or self.failed is not None:
+            return op.function(*given, **attrs)
+        if op.view:
+            for x in inputs:
+                if isinstance(x, Tensor) and x._requires_grad:
+                    self._note_leaf(x)
             return op.function(*given, **attrs)
         operands = None
         try:
@@ -393,7 +396,7 @@ class Recorder(Numbers):
         ]
         if overlapping:
             raise Unrecordable("a write to memory that is also seen through another argument", user_line())
-        if place.is_whole():
+        if place.is_whole() and place.dtype == block.dtype:
             same = (
                 values.is_whole()
                 and values.dtype == place.dtype
@@ -405,10 +408,7 @@ class Recorder(Numbers):
             s == 0 and n > 1 for s, n in zip(place.strides, place.shape)
         ):
             raise Unrecordable("a write to an expanded tensor", user_line())
-        updated = self.graph.value(block.shape, block.strides, block.dtype)
-        window = {"shape": place.shape, "strides": place.strides, "offset": place.offset}
-        self.graph.nodes.append(Node("@update", [block.value.whole(), values], window, [updated], user_line()))
-        block.value = updated
+        block.write(self.graph, place, values)
 
     @tap
     def wrote(self, t: Tensor) -> None:
@@ -446,20 +446,10 @@ class Recorder(Numbers):
         window = self.ref(array)
         assert window is not None
         self.graph.nodes.append(node)
-        if window.is_whole():
+        if window.is_whole() and window.dtype == block.dtype:
             block.value = value
-            return
-        updated = self.graph.value(block.shape, block.strides, block.dtype)
-        self.graph.nodes.append(
-            Node(
-                "@update",
-                [block.value.whole(), value.whole()],
-                {"shape": window.shape, "strides": window.strides, "offset": window.offset},
-                [updated],
-                user_line(),
-            )
-        )
-        block.value = updated
+        else:
+            block.write(self.graph, window, value.whole())
 
     @tap
     def read(self, t: Tensor) -> None:

@@ -65,6 +65,7 @@ class Entry:
         known = {id(block.tensor): block.tensor for block in recorder.externals}
         slots: dict[int, int] = {}
         live: list[Tensor] = []
+        types: dict[int, np.dtype] = {}  # block of memory -> as what it is returned
 
         def place(t: Tensor) -> Any:
             if id(t) in known or any(t is argument for argument in recorder.arguments):
@@ -78,6 +79,10 @@ class Entry:
                 raise Unrecordable(f"returns a {type(t).__name__} with attributes of its own", user_line())
             if ref.value.source is not None:
                 return self._view_of_outside(t, ref)
+            block = recorder._find(t._array)
+            shown = block and (block.dtype if block.entry else types.setdefault(id(block), ref.dtype))
+            if block is not None and shown != ref.dtype:
+                raise Unrecordable(f"returns memory of {block.dtype} as {ref.dtype}", user_line())
             slot = slots.setdefault(ref.value.number, len(slots))
             if slot == len(self.graph.outputs):
                 self.graph.outputs.append(ref.value.whole())
@@ -335,11 +340,11 @@ class Backward:
                 leaf.__dict__["_backward_hooks"] = kept
         if recorder.failed is not None:
             raise recorder.failed
+        windows = [None if g is None else recorder.ref(g._array) for g in found]  # which may add nodes
         self.graph.nodes = graph.nodes[mark:]
         del graph.nodes[mark:]
         self.slots: list[int | None] = []
-        for g in found:
-            ref = None if g is None else recorder.ref(g._array)
+        for g, ref in zip(found, windows):
             if g is not None and ref is None:
                 raise Unrecordable("a gradient of unknown origin", None)
             if ref is not None and (

@@ -30,6 +30,11 @@ def empty_value(value: Value) -> np.ndarray:
     return memory.transpose(np.argsort(order)) if order else memory
 
 
+def _in_memory_order(dense: np.ndarray) -> np.ndarray:
+    """The elements of an array without gaps, as a vector on its memory."""
+    return np.lib.stride_tricks.as_strided(dense, (dense.size,), (dense.itemsize,))
+
+
 def run_node(node: Node, operands: list[Any]) -> tuple[Any, ...]:
     """The results of a node on arrays (numbers stay numbers)."""
     if node.op == "@copy":
@@ -41,6 +46,12 @@ def run_node(node: Node, operands: list[Any]) -> tuple[Any, ...]:
         out[...] = operands[0]
         reference = Ref(made, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"])
         window(out, reference)[...] = operands[1]
+        return (out,)
+    if node.op == "@bits":
+        made = node.outputs[0]
+        assert made is not None
+        out = empty_value(made)
+        _in_memory_order(out)[...] = _in_memory_order(operands[0]).view(made.dtype)
         return (out,)
     if node.op == "@reduce":
         reduce = {

@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.graph import Value
+from flambeau.compiler.graph import Graph, Node, Ref, Value
+from flambeau.compiler.sources import user_line
 from flambeau.core.storage import _Memory
 
 
 class Block:
-    """A stretch of memory and the value it holds now, which has the layout of the first one."""
+    """A stretch of memory and the value it holds now, which has the layout of the first one.
 
-    __slots__ = ("low", "high", "start", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor")
+    What is read as another type (the parts of complex numbers) is a value of its own, a vector made by a node "@bits".
+    """
+
+    __slots__ = ("low", "high", "start", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor", "seen")
 
     def __init__(self, array: np.ndarray, value: Value):
         self.low, self.high = np.lib.array_utils.byte_bounds(array)
@@ -25,6 +29,34 @@ class Block:
         self.value = value
         self.entry: Value | None = None
         self.tensor: Any = None
+        self.seen: tuple[Value, Value] | None = None  # a value, and what it is in another type
+
+    def window(self, graph: Graph, array: np.ndarray) -> Ref | None:
+        """What an array in this memory shows of the value; None if its elements lie across those of the value."""
+        offset, rest = divmod(address(array) - self.start, array.itemsize)
+        if rest:
+            return None
+        value = self.value
+        if array.dtype != self.dtype:
+            if any(s % array.itemsize for s in array.strides) or value.nbytes % array.itemsize:
+                return None
+            if self.seen is None or self.seen[0] is not value or self.seen[1].dtype != array.dtype:
+                flat = graph.value((value.nbytes // array.itemsize,), (1,), array.dtype)
+                graph.nodes.append(Node("@bits", [value.whole()], {"dtype": array.dtype}, [flat], user_line()))
+                self.seen = (value, flat)
+            value = self.seen[1]
+        return Ref(value, array.shape, element_strides(array), offset)
+
+    def write(self, graph: Graph, place: Ref, values: Ref) -> None:
+        """Let the window `place` show other values from now on."""
+        before, line = place.value, user_line()
+        updated = graph.value(before.shape, before.strides, before.dtype)
+        window = {"shape": place.shape, "strides": place.strides, "offset": place.offset}
+        graph.nodes.append(Node("@update", [before.whole(), values], window, [updated], line))
+        self.value = updated
+        if before.dtype != self.dtype:
+            self.value = graph.value(self.shape, self.strides, self.dtype)
+            graph.nodes.append(Node("@bits", [updated.whole()], {"dtype": self.dtype}, [self.value], line))
 
 
 # What numpy's as_strided puts between a view and its base.

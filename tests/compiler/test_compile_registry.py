@@ -17,13 +17,10 @@ from tests.compiler.comparing import assert_same, compiled_of, entries
 from tests.ops.samples import arguments_of
 from tests.ops.test_registry import NAMES, Maker
 
-OTHER_TYPE = "memory of"
 ATTRIBUTE = "takes values of a tensor as an attribute"
 
 # Ops that stay eager, for a good reason.
 EAGER = {
-    "view_as_complex": OTHER_TYPE, "view_as_real": OTHER_TYPE, "view_dtype": OTHER_TYPE, "real_part": OTHER_TYPE,
-    "imaginary_part": OTHER_TYPE, "complex": OTHER_TYPE, "angle": OTHER_TYPE,
     "ctc_loss": ATTRIBUTE, "ctc_loss_backward": ATTRIBUTE,
 }  # fmt: skip
 # The number of results depends on values: the public functions say so, the bare primitive does not.
