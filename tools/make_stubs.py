@@ -128,6 +128,8 @@ def bound_members() -> list[str]:
     for listing in methods.PROPERTIES.values():
         for name in listing.split():
             lines[name] = f"    @property\n    def {name}(self) -> Tensor: ..."
+            if name in methods.WRITABLE:
+                lines[name] += f"\n    @{name}.setter\n    def {name}(self, value: Any) -> None: ..."
     for name in load("casting", "CASTS"):
         lines[name] = f"    def {name}(self, memory_format: Any = ...) -> Tensor: ..."
     unary = ("__neg__", "__pos__", "__abs__", "__invert__")

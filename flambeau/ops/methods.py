@@ -160,6 +160,7 @@ IN_PLACE_OPERATORS = {
 
 # Attributes: family -> names of its PROPERTIES.
 PROPERTIES: dict[str, str] = {"reshaping": "T mT H mH", "complex": "real imag"}
+WRITABLE = ("real", "imag")
 
 
 def entries(listing: str) -> list[tuple[str, str]]:
@@ -230,10 +231,14 @@ class _Deferred:
 def _deferred_property(family: str, name: str) -> property:
     def getter(self: Tensor) -> Any:
         function = _load(family, "PROPERTIES")[name]
-        setattr(Tensor, name, property(function))
+        setattr(Tensor, name, property(function, setter))
         return function(self)
 
-    return property(getter)
+    def write(self: Tensor, value: Any) -> None:
+        getattr(self, name)[...] = value
+
+    setter = write if name in WRITABLE else None
+    return property(getter, setter)
 
 
 def bind() -> None:

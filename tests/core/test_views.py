@@ -223,3 +223,17 @@ def test_channels_last_on_request_is_no_secret():
     assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     y = x.contiguous()
     assert y.stride() == (60, 20, 5, 1)
+
+
+def test_the_parts_of_a_complex_tensor_can_be_set():
+    z = torch.zeros(2, dtype=torch.complex64)
+    z.real = 1.5
+    z.imag = torch.tensor([1.0, 2.0])
+    assert z.tolist() == [1.5 + 1j, 1.5 + 2j]
+    leaf = torch.ones(2, dtype=torch.complex64, requires_grad=True)
+    y = leaf * 2
+    y.real = torch.zeros(2)
+    y.imag.sum().backward()
+    assert leaf.grad.tolist() == [2j, 2j]
+    with pytest.raises(RuntimeError, match="non-complex"):
+        torch.ones(2).imag = 2
