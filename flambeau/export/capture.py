@@ -38,6 +38,7 @@ class Captured:
 def capture(model: Any, example_inputs: Sequence[Tensor]) -> Captured:
     """Run the model and write down what it does. RuntimeError for what cannot leave Python."""
     tensors = [wrap(np.array(t._array, order="C")) for t in example_inputs]
+    buffers = [(b, b._array.copy()) for b in model.buffers()] if hasattr(model, "buffers") else []
     before, modes.grad = modes.grad, False
     try:
         with Recorder(tensors) as recorder:
@@ -50,6 +51,8 @@ def capture(model: Any, example_inputs: Sequence[Tensor]) -> Captured:
                     recorder.fail(error)
     finally:
         modes.grad = before
+        for buffer, values in buffers:  # a model in training mode is refused, and stays as it was
+            buffer._array[...] = values
     if recorder.failed is not None:
         raise RuntimeError(f"export: {recorder.failed}") from recorder.failed
     graph = recorder.graph

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ class Exported:
 
 
 def export(model: Any, example_inputs: Any, folder: str | os.PathLike, name: str = "model", weights: str = "inside",
-           shared: bool = False, cpu: str = "native") -> Exported:
+           shared: bool = False, cpu: str = "native", triple: str | None = None) -> Exported:
     """Write a model's inference as native code into a folder.
 
     `model` is a module (in eval mode) or a function of tensors, run once on `example_inputs` (a tensor, or a sequence
     of them), whose shapes and dtypes the code is for. Writes `name.o` and `name.h`; with weights="beside" also
     `name.weights`, which `name_load(path)` reads; with `shared` also a library, linked by the C compiler. `cpu` names
-    the processor: "native", "generic", or a level such as "x86-64-v3". Results equal those of eager up to rounding.
+    the processor: "native", "generic", or a level such as "x86-64-v3"; `triple` the machine, if it is another one, such
+    as "aarch64-linux-gnu". Results equal those of eager up to rounding.
 
     Raises: RuntimeError for models that draw random numbers, write to their state, depend on values in Python, or use
     an operation without native code (the message names it and the line); ValueError for other arguments; ImportError
@@ -57,18 +58,11 @@ def export(model: Any, example_inputs: Any, folder: str | os.PathLike, name: str
     given = [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
     if not given or not all(isinstance(t, Tensor) for t in given):
         raise ValueError("export: example_inputs must be a tensor or a sequence of tensors")
-    from flambeau.compiler.plan import plan
-    from flambeau.export.capture import capture, prepare
-    from flambeau.export.emit import Emitter
-    from flambeau.export.lowering import Exporter
     from flambeau.export.target import target_for
 
-    target = target_for(cpu)
-    captured = capture(model, given)
-    _check_types(captured)
-    prepare(captured.graph)
-    steps = Exporter(captured.graph, target).steps()
-    made = Emitter(name, captured, plan(captured.graph, steps), target, weights == "inside")
+    target = target_for(cpu, triple)
+    made = emitted(model, given, name, target, weights == "inside")
+    captured = made.captured
     outputs = [ref.value for ref in captured.graph.outputs[: captured.results]]
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -81,8 +75,22 @@ def export(model: Any, example_inputs: Any, folder: str | os.PathLike, name: str
     if paths.weights is not None:
         _write(paths.weights, made.block.file())
     if paths.library is not None:
-        _link(paths.object, paths.library)
+        _link(paths.object, paths.library, triple)
     return paths
+
+
+def emitted(model: Any, example_inputs: Sequence[Tensor], name: str, target: Any, inside: bool = True) -> Any:
+    """The functions for a model in LLVM IR (`Emitter.module`), and what the header says of them."""
+    from flambeau.compiler.plan import plan
+    from flambeau.export.capture import capture, prepare
+    from flambeau.export.emit import Emitter
+    from flambeau.export.lowering import Exporter
+
+    captured = capture(model, example_inputs)
+    _check_types(captured)
+    prepare(captured.graph)
+    steps = Exporter(captured.graph, target).steps()
+    return Emitter(name, captured, plan(captured.graph, steps), target, inside)
 
 
 def _check_types(captured: Any) -> None:
@@ -93,29 +101,18 @@ def _check_types(captured: Any) -> None:
 
 def _compiled(made: Any, target: Any) -> bytes:
     """The object file."""
-    import llvmlite.binding as llvm
-
     from flambeau.backends.llvm import jit
-    from flambeau.export.weights import as_module_assembly, assembly
+    from flambeau.export.weights import definition, filled
 
     text = str(made.module)
     if not made.inside:
         return jit.compile_module(text, machine=target.machine())
     declared = f'@"{made.symbol}" = external global i8'
     assert declared in text
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights"
-        path.write_bytes(made.block.content or b"\0")
-        lines = assembly(made.symbol, str(path), target.triple)
-        if lines is None:
-            content = "".join(f"\\{byte:02x}" for byte in made.block.content or b"\0")
-            kind = f"[{max(1, len(made.block.content))} x i8]"
-            text = text.replace(declared, f'@"{made.symbol}" = internal constant {kind} c"{content}", align 64')
-        else:
-            llvm.initialize_native_asmparser()
-            text = text.replace(declared, declared.replace("external global", "external hidden global"))
-            text += "\n" + as_module_assembly(lines)
-        return jit.compile_module(text, machine=target.machine())
+    content = made.block.content or bytes(64)
+    text = text.replace(declared, definition(made.symbol, content, target.is_elf))
+    object_file = jit.compile_module(text, machine=target.machine())
+    return filled(object_file, content) if target.is_elf else object_file
 
 
 def _library_name(name: str, triple: str) -> str:
@@ -134,15 +131,23 @@ def _write(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def c_compiler() -> str | None:
-    """The C compiler of this machine, if it has one."""
-    return next((found for found in map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang")) if found), None)
+def c_compiler(triple: str | None = None) -> str | None:
+    """The C compiler of this machine, if it has one; with `triple`, the one for that other machine."""
+    names = [os.environ.get("CC") or "cc", "gcc", "clang"] if triple is None else [f"{triple}-gcc", f"{triple}-cc"]
+    return next((found for found in map(shutil.which, names) if found), None)
 
 
-def _link(source: Path, library: Path) -> None:
-    compiler = c_compiler()
+def _link(source: Path, library: Path, triple: str | None) -> None:
+    compiler = c_compiler(triple)
     if compiler is None:
-        raise RuntimeError("export: a shared library needs a linker, and there is no C compiler here (cc, gcc, clang)")
-    done = subprocess.run([compiler, "-shared", "-o", str(library), str(source), "-lm"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"export: {compiler} could not link {library.name}: {done.stderr.strip()}")
+        wanted = "cc, gcc, clang" if triple is None else f"{triple}-gcc"
+        raise RuntimeError(f"export: a shared library needs a linker, and there is no C compiler here ({wanted})")
+    temporary = library.with_name(f".{library.name}.{os.getpid()}.tmp")
+    try:
+        done = subprocess.run([compiler, "-shared", "-o", str(temporary), str(source), "-lm"], capture_output=True,
+                              text=True)
+        if done.returncode:
+            raise RuntimeError(f"export: {compiler} could not link {library.name}: {done.stderr.strip()}")
+        os.replace(temporary, library)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from flambeau.compiler import interpreter
 from flambeau.compiler.graph import Value
 
 MAGIC = b"FLMBWTS1"
+SECTION = ".rodata.weights"
 HEADER = 32  # bytes: magic, checksum, size, 0
 _ALIGNMENT = 64
 MIX, SPREAD = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93  # odd: multiplication by them loses nothing
@@ -48,21 +48,27 @@ class Block:
         return MAGIC + struct.pack("<QQQ", self.checksum, len(self.content), 0) + self.content
 
 
-def assembly(symbol: str, path: str, triple: str) -> list[str] | None:
-    """Lines of assembly that put the bytes of a file under a symbol; None for object formats this does not know."""
-    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    if "linux" in triple or "bsd" in triple or "elf" in triple:
-        head = ['.section .rodata.weights,"a",@progbits', f".hidden {symbol}", f".globl {symbol}"]
-        tail = [".text"]
-    elif "darwin" in triple or "macos" in triple:
-        symbol = "_" + symbol
-        head, tail = [".section __TEXT,__const", f".private_extern {symbol}", f".globl {symbol}"], [".text"]
-    else:
-        return None
-    return [*head, ".p2align 6", f"{symbol}:", f'.incbin "{text}"', *tail]
+def definition(symbol: str, content: bytes, in_elf: bool) -> str:
+    """The global, in LLVM's language: with its bytes, or in ELF with room for them that `filled` fills."""
+    if not in_elf:
+        spelled = np.array([f"\\{byte:02x}" for byte in range(256)], "S3")
+        text = spelled[np.frombuffer(content, np.uint8)].tobytes().decode()
+        return f'@"{symbol}" = internal constant [{len(content)} x i8] c"{text}", align 64'
+    # (Initialised elsewhere: LLVM shall not take the zeros for the values.)
+    return (f'@"{symbol}" = hidden externally_initialized constant [{len(content)} x i8] zeroinitializer, '
+            f'section "{SECTION}", align 64')
 
 
-def as_module_assembly(lines: list[str]) -> str:
-    """The lines as LLVM writes assembly in a module."""
-    quoted: list[Any] = [line.replace("\\", "\\5C").replace('"', "\\22") for line in lines]
-    return "".join(f'module asm "{line}"\n' for line in quoted)
+def filled(object_file: bytes, content: bytes) -> bytes:
+    """An ELF object with these bytes in its section for weights: a text of them would take LLVM minutes to read."""
+    made = bytearray(object_file)
+    (table,) = struct.unpack_from("<Q", made, 0x28)
+    size, count, names = struct.unpack_from("<HHH", made, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", made, table + n * size) for n in range(count)]
+    for name, _, _, _, start, length in headers:
+        first = headers[names][4] + name
+        if made[first : made.index(0, first)] == SECTION.encode():
+            assert length == len(content)
+            made[start : start + length] = content
+            return bytes(made)
+    raise AssertionError(f"the object has no section {SECTION}")

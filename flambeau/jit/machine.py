@@ -311,8 +311,8 @@ class Builder:
         return lambda frame: kind
 
     def _get_namedtuple(self, name: Any, fields: Any, defaults: Any = ()) -> Run:
-        kind: Any = namedtuple(_text(name), [_text(field) for field in fields],  # type: ignore[misc]
-                               defaults=[decode(value) for value in defaults])
+        values = tuple(map(decode, defaults))
+        kind: Any = namedtuple(_text(name), list(map(_text, fields)), defaults=values)  # type: ignore[misc]
         kind._script_value = True  # type: ignore[attr-defined]
         return lambda frame: kind
 

@@ -285,7 +285,7 @@ class Translator:
         if isinstance(thing, ScriptFunction) or isinstance(thing, types.FunctionType):
             return ["function", self.add(thing)]
         if isinstance(thing, type) and issubclass(thing, tuple) and hasattr(thing, "_fields"):
-            defaults = [self.constant(node, value) for value in thing._field_defaults.values()]
+            defaults = [self.constant(node, value) for value in getattr(thing, "_field_defaults", {}).values()]
             return ["namedtuple", thing.__name__, list(thing._fields), *([defaults] if defaults else [])]
         if isinstance(thing, type) or get_origin(thing) is not None:
             try:

@@ -11,97 +11,9 @@ from flambeau import nn
 
 pytest.importorskip("llvmlite")
 from flambeau.export import native
-from flambeau.export.native import c_compiler
+from tests.export.programs import COMPILER, answers, compare, convnet, mlp, program, run
 
-COMPILER = c_compiler()
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
-
-# Reads all inputs from a file, one after the other, runs the model, writes all outputs.
-PROGRAM = """
-#include <stdio.h>
-#include <stdlib.h>
-#include "net.h"
-%(declarations)s
-int main(int argc, char** argv) {
-    %(load)s
-    FILE* in = fopen(argv[1], "rb");
-    %(read)s
-    fclose(in);
-    int status = net_run(%(arguments)s);
-    if (status) return 100 - status;
-    FILE* out = fopen(argv[2], "wb");
-    %(write)s
-    return fclose(out);
-}
-"""
-
-
-def program(folder, inputs, outputs, beside=False, link=()):
-    """Compile the C program; the path of the executable."""
-    names = [f"x{i}" for i in range(inputs)] + [f"y{i}" for i in range(outputs)]
-    sizes = [f"NET_INPUT{i}_BYTES" for i in range(inputs)] + [f"NET_OUTPUT{i}_BYTES" for i in range(outputs)]
-    text = PROGRAM % {
-        "declarations": "\n".join(f"static _Alignas(64) unsigned char {n}[{s}];" for n, s in zip(names, sizes)),
-        "load": "if (net_load(argv[3])) return 50;" if beside else "",
-        "read": "\n".join(f"if (fread({n}, 1, {s}, in) != {s}) return 51;" for n, s in zip(names[:inputs], sizes)),
-        "arguments": ", ".join(f"(void*){n}" for n in names),
-        "write": "\n".join(f"fwrite({n}, 1, {s}, out);" for n, s in zip(names[inputs:], sizes[inputs:])),
-    }
-    (folder / "main.c").write_text(text)
-    executable = folder / "main"
-    subprocess.run([COMPILER, "-std=c11", "-Wall", "-Werror", "-o", str(executable), str(folder / "main.c"),
-                    *(link or [str(folder / "net.o")]), "-lm"], check=True, capture_output=True, text=True)
-    return executable
-
-
-def run(executable, inputs, outputs, *more):
-    """What the program writes for these inputs; None and its exit status if it fails."""
-    folder = executable.parent
-    (folder / "in.bin").write_bytes(b"".join(np.ascontiguousarray(x.numpy()).tobytes() for x in inputs))
-    done = subprocess.run([executable, folder / "in.bin", folder / "out.bin", *more], check=False)
-    if done.returncode:
-        return done.returncode
-    content, found = (folder / "out.bin").read_bytes(), []
-    for y in outputs:
-        array = y.numpy()
-        found.append(np.frombuffer(content[: array.nbytes], array.dtype).reshape(array.shape))
-        content = content[array.nbytes :]
-    return found
-
-
-def answers(model, inputs):
-    with torch.no_grad():
-        result = model(*inputs)
-    return list(result) if isinstance(result, tuple) else [result]
-
-
-def compare(model, inputs, folder, tolerance=1e-5, **options):
-    """Export, compile, run, and compare with eager; on the example inputs and on others."""
-    native.export(model, inputs, folder, name="net", **options)
-    beside = options.get("weights") == "beside"
-    outputs = answers(model, inputs)
-    executable = program(folder, len(inputs), len(outputs), beside)
-    others = [x.flip(0) if x.dim() else x for x in inputs]
-    for given in (inputs, others):
-        found = run(executable, given, outputs, *([folder / "net.weights"] if beside else []))
-        assert isinstance(found, list), f"the program failed with status {found}"
-        for mine, theirs in zip(found, answers(model, given)):
-            np.testing.assert_allclose(mine, theirs.numpy(), rtol=tolerance, atol=tolerance)
-
-
-def mlp():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 7), nn.Softmax(1)).eval()
-
-
-def convnet():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 20, 3, padding=1), nn.BatchNorm2d(20), nn.ReLU(), nn.MaxPool2d(2),
-                          nn.Conv2d(20, 9, 3, stride=2), nn.LeakyReLU(0.1), nn.AvgPool2d(2), nn.Flatten(),
-                          nn.Linear(9, 4))
-    model(torch.randn(8, 3, 14, 14) * 2 + 1)  # statistics that are not 0 and 1
-    return model.eval()
-
 
 @needs_compiler
 @pytest.mark.parametrize("cpu", ["native", "generic"])
@@ -266,9 +178,12 @@ class Stateful(nn.Module):
     (lambda: lambda x: x.to(torch.bfloat16), "no C type"),
 ])  # fmt: skip
 def test_what_cannot_leave_python_says_why(tmp_path, model, reason):
+    made = model()
+    state = {k: v.clone() for k, v in made.state_dict().items()} if isinstance(made, nn.Module) else {}
     with pytest.raises(RuntimeError, match=reason):
-        native.export(model(), torch.randn(3, 4), tmp_path)
+        native.export(made, torch.randn(3, 4), tmp_path)
     assert not list(tmp_path.iterdir())
+    assert all(torch.equal(made.state_dict()[name], value) for name, value in state.items())
 
 
 def test_arguments_are_checked(tmp_path):
