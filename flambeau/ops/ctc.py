@@ -8,8 +8,10 @@ import numpy as np
 
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
+from flambeau.core.dtype import int64
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, constant
+from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.ops.arithmetic import clamp_min
 from flambeau.ops.loss import check_reduction
 from flambeau.ops.pointwise import mul
 from flambeau.ops.reductions import mean, sum
@@ -71,10 +73,10 @@ def _last_states(alpha: Any, input_lengths: Any, target_lengths: Any) -> tuple[A
 
 @primitive("ctc_loss", grad_name="CtcLossBackward0")
 def _ctc(
-    log_probs: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, zero_infinity: bool
+    log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *, blank: int, zero_infinity: bool
 ) -> Any:
-    """log_probs (T, N, C), targets (N, S) padded -> (N,)"""
-    labels, may_jump = _extended(targets, blank)
+    """log_probs (T, N, C), targets (N, S) padded or one after the other, lengths (N,) -> (N,)"""
+    labels, may_jump = _extended(_padded(targets, target_lengths), blank)
     emitted = np.take_along_axis(log_probs, np.broadcast_to(labels, (len(log_probs), *labels.shape)), 2)
     alpha = _forward(emitted, may_jump)
     losses = -_log_add(*_last_states(alpha, input_lengths, target_lengths))
@@ -83,14 +85,14 @@ def _ctc(
 
 @primitive("ctc_loss_backward", no_gradient="PyTorch defines no second derivative of ctc_loss either")
 def _ctc_slope(
-    log_probs: Any, *, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, zero_infinity: bool
+    log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *, blank: int, zero_infinity: bool
 ) -> Any:
     """The derivative of each sample's loss: exp(log_probs) less the share of the alignments through each class.
 
     It is the derivative by the logits behind the log probabilities, as PyTorch has it. Graves et al., equation 16.
     """
     times, samples, _ = log_probs.shape
-    labels, may_jump = _extended(targets, blank)
+    labels, may_jump = _extended(_padded(targets, target_lengths), blank)
     emitted = np.take_along_axis(log_probs, np.broadcast_to(labels, (times, *labels.shape)), 2)
     alpha = _forward(emitted, may_jump)
     losses = -_log_add(*_last_states(alpha, input_lengths, target_lengths))
@@ -101,11 +103,8 @@ def _ctc_slope(
         for s in range(2 * target_lengths[n] + 1):
             share = np.exp(through[:, n, s] + losses[n])
             out[:, n, labels[n, s]] -= share
-        out[input_lengths[n] :, n] = 0
-    if zero_infinity:
-        out[:, np.isinf(losses)] = 0
-    else:
-        out[:, np.isinf(losses)] = np.nan
+    out[:, np.isinf(losses)] = 0 if zero_infinity else np.nan
+    out[np.arange(times)[:, None] >= input_lengths] = 0
     return out
 
 
@@ -135,21 +134,16 @@ def _backward(emitted: Any, may_jump: Any, input_lengths: Any, target_lengths: A
 def _ctc_vjp(
     grad: Tensor,
     log_probs: Tensor,
-    targets: Any,
-    input_lengths: Any,
-    target_lengths: Any,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
     blank: int,
     zero_infinity: bool,
-) -> tuple[Tensor]:
+) -> tuple[Any, ...]:
     slope = _ctc_slope(
-        log_probs.detach(),
-        targets=targets,
-        input_lengths=input_lengths,
-        target_lengths=target_lengths,
-        blank=blank,
-        zero_infinity=zero_infinity,
+        log_probs.detach(), targets, input_lengths, target_lengths, blank=blank, zero_infinity=zero_infinity
     )
-    return (mul(slope, grad.reshape(1, -1, 1)),)
+    return mul(slope, grad.reshape(1, -1, 1)), None, None, None
 
 
 def ctc_loss(
@@ -177,53 +171,42 @@ def ctc_loss(
     times, samples, classes = probs._array.shape
     if not 0 <= blank < classes:
         raise RuntimeError(f"blank must be in label range, got {blank} for {classes} classes")
-    in_lengths, out_lengths = _lengths(input_lengths, "input_lengths"), _lengths(target_lengths, "target_lengths")
-    for name, lengths in (("input_lengths", in_lengths), ("target_lengths", out_lengths)):
-        if len(lengths) != samples:
-            raise RuntimeError(f"{name} must be of size batch_size: got {len(lengths)} for {samples}")
-    if (in_lengths < 0).any() or (in_lengths > times).any():
-        raise RuntimeError(f"Expected input_lengths to be between 0 and {times}, but got {in_lengths.tolist()}")
-    padded = _padded(targets._array, out_lengths, single)
-    losses = _ctc(
-        probs,
-        targets=padded,
-        input_lengths=in_lengths,
-        target_lengths=out_lengths,
-        blank=blank,
-        zero_infinity=zero_infinity,
-    )
+    if targets._array.dtype.kind not in "iu":
+        raise RuntimeError(f"targets must be integral, got {scalar_name(targets._array.dtype)}")
+    in_lengths = _lengths(input_lengths, "input_lengths", samples, times)
+    longest = targets._array.shape[1] if targets._array.ndim == 2 else targets._array.size
+    out_lengths = _lengths(target_lengths, "target_lengths", samples, longest)
+    losses = _ctc(probs, targets, in_lengths, out_lengths, blank=blank, zero_infinity=zero_infinity)
     if reduction == "mean":
-        return mean(losses / constant(np.maximum(out_lengths, 1).astype(losses._array.dtype)))
+        return mean(losses / clamp_min(out_lengths, 1).to(losses.dtype))
     if reduction == "sum":
         return sum(losses)
     return losses.reshape(()) if single else losses
 
 
-def _lengths(lengths: Any, name: str) -> Any:
-    if isinstance(lengths, Tensor):
-        recording.read(lengths)
-    array = lengths._array if isinstance(lengths, Tensor) else np.asarray(lengths)
-    if array.dtype.kind not in "iu":
+def _lengths(lengths: Any, name: str, samples: int, most: int) -> Tensor:
+    """The lengths as a vector of int64, one for each sample. RuntimeError unless they lie between 0 and `most`."""
+    found = lengths if isinstance(lengths, Tensor) else constant(np.asarray(lengths))
+    if found._array.dtype.kind not in "iu":
         raise RuntimeError(f"{name} must be integral")
-    return array.reshape(-1).astype(np.int64)
+    if found._array.size != samples:
+        raise RuntimeError(f"{name} must be of size batch_size: got {found._array.size} for {samples}")
+    error = RuntimeError(f"Expected {name} to be between 0 and {most}, but got {found._array.reshape(-1).tolist()}")
+    recording.bounded(found, 0, most, error)
+    if ((found._array < 0) | (found._array > most)).any():
+        raise error
+    return found.reshape(-1).to(int64)
 
 
-def _padded(targets: Any, lengths: Any, single: bool) -> Any:
+def _padded(targets: Any, lengths: Any) -> Any:
     """The targets in rows, (N, longest); what pads them does not matter."""
-    if targets.dtype.kind not in "iu":
-        raise RuntimeError(f"targets must be integral, got {scalar_name(targets.dtype)}")
-    if (lengths < 0).any():
-        raise RuntimeError(f"Expected target_lengths to have value at least 0, but got {lengths.tolist()}")
     longest = int(lengths.max(initial=0))
-    if targets.ndim == 2 and not (single and targets.shape[0] != len(lengths)):
-        if targets.shape[0] != len(lengths) or targets.shape[1] < longest:
-            raise RuntimeError(
-                f"Expected targets to have size at least {longest} at dimension 1, got size {list(targets.shape)} "
-                f"for {len(lengths)} samples"
-            )
+    if targets.ndim == 2:
+        if targets.shape[0] != len(lengths):
+            raise RuntimeError(f"Expected targets for {len(lengths)} samples, got size {list(targets.shape)}")
         return targets[:, :longest].astype(np.int64)
     flat = targets.reshape(-1)
-    if flat.size != lengths.sum() and not single:
+    if flat.size != lengths.sum():
         raise RuntimeError(f"Expected targets of size {lengths.sum()}, the sum of target_lengths, got {flat.size}")
     out = np.zeros((len(lengths), longest), np.int64)
     for row, end, length in zip(out, np.cumsum(lengths), lengths):
@@ -232,14 +215,8 @@ def _padded(targets: Any, lengths: Any, single: bool) -> Any:
 
 
 def _samples(make: Any) -> list[Any]:
-    attrs = {
-        "targets": np.array([[1, 1, 2], [2, 1, 0]]),
-        "input_lengths": np.array([5, 4]),
-        "target_lengths": np.array([3, 2]),
-        "blank": 0,
-        "zero_infinity": False,
-    }
-    return [((make(5, 2, 3),), attrs)]
+    targets, input_lengths, target_lengths = (wrap(np.array(x)) for x in ([[1, 1, 2], [2, 1, 0]], [5, 4], [3, 2]))
+    return [((make(5, 2, 3), targets, input_lengths, target_lengths), {"blank": 0, "zero_infinity": False})]
 
 
 _ctc_slope.samples(_samples)

@@ -1,4 +1,4 @@
-"""Every primitive on its samples: compiled as eager, forward and gradients; which ones stay eager is listed, with why.
+"""Every primitive on its samples: compiled as eager, forward and gradients; none stays eager.
 
 All samples of an op are one function, so that an op is one or two programs: one with the derivative taken inside, one
 forward whose derivative is taken outside. Inputs are float32 and new at each call; the first call is the capture, so
@@ -17,12 +17,6 @@ from tests.compiler.comparing import assert_same, compiled_of, entries
 from tests.ops.samples import arguments_of
 from tests.ops.test_registry import NAMES, Maker
 
-ATTRIBUTE = "takes values of a tensor as an attribute"
-
-# Ops that stay eager, for a good reason.
-EAGER = {
-    "ctc_loss": ATTRIBUTE, "ctc_loss_backward": ATTRIBUTE,
-}  # fmt: skip
 # The number of results depends on values: the public functions say so, the bare primitive does not.
 SHAPED_BY_VALUES = {"nonzero", "masked_select", "mask_index", "masked_unselect"}
 # Inputs without a derivative, as in PyTorch.
@@ -47,7 +41,7 @@ TOLERANCES = {
     "qr": 1e-3,
     "eigh": 1e-3,
 }
-COUNTS = {"native": 0, "with steps in Python": 0, "eager": 0, "samples": 0}
+COUNTS = {"native": 0, "with steps in Python": 0, "samples": 0}
 
 
 def tensors_of(result):
@@ -136,7 +130,7 @@ def test_compiled_as_eager(name):
     ):  # the same derivatives, met from outside: some of them
         runs.append((samples.forward, forward, lambda function, given: run_outside(function, samples, given)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # which ones stay eager is asserted below
+        warnings.simplefilter("ignore")  # that none stays eager is asserted below
         for eager, compiled, run in runs:
             for seed in range(3):
                 found = []
@@ -146,10 +140,6 @@ def test_compiled_as_eager(name):
                 assert_same(found[1], found[0], tolerance)
     reasons = {reason for _, compiled, _ in runs for reason in compiled_of(compiled).eager.values()}
     COUNTS["samples"] += len(samples.chosen)
-    if name in EAGER:
-        COUNTS["eager"] += 1
-        assert not reasons or any(EAGER[name] in reason for reason in reasons), reasons
-        return
     assert not reasons, reasons
     hosts = any(getattr(entry.execute, "hosts", ()) for _, compiled, _ in runs for entry in entries(compiled))
     COUNTS["with steps in Python" if hosts else "native"] += 1
@@ -162,4 +152,3 @@ def test_most_ops_are_native(capsys):
     with capsys.disabled():
         print(f" {COUNTS} ", end="")
     assert COUNTS["native"] > 110
-    assert COUNTS["eager"] <= len(EAGER)

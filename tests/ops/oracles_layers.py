@@ -225,8 +225,10 @@ def rnn_scan(gates, h0, w_hh, sizes, relu=False, reverse=False):
 def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity):
     """Adds up the probability of every path that collapses to the target."""
     losses = []
+    begins = np.cumsum(target_lengths) - target_lengths
     for n, (length, labels) in enumerate(zip(input_lengths, target_lengths, strict=True)):
-        want, total = list(targets[n, :labels]), 0.0
+        row = targets[n] if targets.ndim == 2 else targets[begins[n] :]
+        want, total = list(row[:labels]), 0.0
         for path in itertools.product(range(log_probs.shape[2]), repeat=int(length)):
             kept = [c for c, _ in itertools.groupby(path) if c != blank]
             if kept == want:

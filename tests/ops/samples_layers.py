@@ -108,14 +108,9 @@ def rnn_samples(make):
 
 
 def ctc_samples(make):
-    attributes = {
-        "targets": np.array([[1, 1, 2], [2, 1, 0]]),
-        "input_lengths": np.array([5, 4]),
-        "target_lengths": np.array([3, 2]),
-        "blank": 0,
-        "zero_infinity": False,
-    }
-    return [((make(5, 2, 3, low=-3.0, high=-0.2),), attributes)]
+    padded, in_a_row, times, labels = map(torch.tensor, ([[1, 1, 2], [2, 1, 0]], [1, 1, 2, 2, 1], [5, 4], [3, 2]))
+    options = {"blank": 0, "zero_infinity": False}
+    return [((make(5, 2, 3, low=-3.0, high=-0.2), targets, times, labels), options) for targets in (padded, in_a_row)]
 
 
 SAMPLES = {

@@ -217,6 +217,10 @@ def test_ctc_mistakes():
         F.ctc_loss(probs, torch.ones(2, 2).long(), (4, 4), (2,))
     with pytest.raises(RuntimeError, match="sum of target_lengths"):
         F.ctc_loss(probs, torch.ones(5).long(), (4, 4), (2, 2))
+    with pytest.raises(RuntimeError, match="target_lengths to be between 0 and 2"):
+        F.ctc_loss(probs, torch.ones(2, 2).long(), (4, 4), (2, 3))
+    with pytest.raises(RuntimeError, match="for 2 samples"):
+        F.ctc_loss(probs, torch.ones(1, 4).long(), (4, 4), (2, 2))
 
 
 def test_no_loss_warns_without_reason():

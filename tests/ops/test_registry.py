@@ -50,7 +50,7 @@ NO_SECOND = {
 }
 # The derivative assumes an input of this kind.
 PREPARED = {
-    "ctc_loss": lambda x, **attrs: torch.log_softmax(x, 2),
+    "ctc_loss": lambda x, *lengths, **attrs: torch.log_softmax(x, 2),
     "cholesky_solve": lambda L, upper: torch.triu(L) if upper else torch.tril(L),
     "cholesky_inverse": lambda L, upper: torch.triu(L) if upper else torch.tril(L),
 }
