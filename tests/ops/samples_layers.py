@@ -1,7 +1,5 @@
 """Sample arguments for the primitives behind layers: convolution, pooling, normalisation, resampling, recurrence."""
 
-import numpy as np
-
 import flambeau as torch
 
 
