@@ -11,10 +11,10 @@ from typing import Any
 from flambeau.core.inplace import with_out
 
 _FAMILIES = {
-    "activation": """
-        celu celu_ elu elu_ gelu glu hardshrink hardsigmoid hardswish hardtanh hardtanh_ leaky_relu leaky_relu_
-        logsigmoid mish prelu relu relu6 relu_ rrelu rrelu_ selu selu_ silu softplus softshrink softsign tanhshrink
-        threshold threshold_""",
+    "activation": "celu celu_ elu elu_ gelu glu logsigmoid mish selu selu_ silu softplus softsign tanhshrink",
+    "activation_piecewise": """
+        hardshrink hardsigmoid hardswish hardtanh hardtanh_ leaky_relu leaky_relu_ prelu relu relu6 relu_ rrelu rrelu_
+        softshrink threshold threshold_""",
     "attention": "scaled_dot_product_attention",
     "attention_heads": "multi_head_attention_forward",
     "classification": """

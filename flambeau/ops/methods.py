@@ -17,10 +17,12 @@ from flambeau.ops.shape import iterate
 
 METHODS: dict[str, str] = {
     "pointwise": """
-        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh
-        acosh atanh atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod
-        maximum minimum fmax fmin conj conj_physical mul asin:arcsin acos:arccos atan:arctan asinh:arcsinh
-        acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative abs:absolute trunc:fix mul:multiply""",
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh copysign floor ceil trunc neg reciprocal square abs
+        sign sgn remainder fmod maximum minimum fmax fmin conj conj_physical mul neg:negative abs:absolute trunc:fix
+        mul:multiply""",
+    "trigonometry": """
+        sin cos tan asin acos atan sinh cosh asinh acosh atanh atan2 hypot asin:arcsin acos:arccos atan:arctan
+        asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2""",
     "special": "erf erfc erfinv lgamma digamma polygamma_method:polygamma mvlgamma xlogy logit sinc",
     "bessel": "i0",
     "incomplete_gamma": "igamma igammac",
@@ -58,7 +60,7 @@ METHODS: dict[str, str] = {
         addmm_ addmv_ addr_ baddbmm_ addbmm_""",
     "random": """
         uniform_ normal_ exponential_ cauchy_ log_normal_ geometric_ bernoulli_ random_ bernoulli multinomial""",
-    "activation": "relu relu_ prelu hardshrink",
+    "activation_piecewise": "relu relu_ prelu hardshrink",
     "softmax": "softmax log_softmax",
     "masking": """
         masked_fill masked_fill_ masked_select masked_scatter masked_scatter_ nonzero argwhere where_method:where
@@ -86,10 +88,11 @@ METHODS: dict[str, str] = {
 
 INPLACE: dict[str, str] = {
     "pointwise": """
-        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh
-        acosh atanh atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod
-        conj_physical asin:arcsin acos:arccos atan:arctan asinh:arcsinh acosh:arccosh atanh:arctanh
-        atan2:arctan2 neg:negative abs:absolute trunc:fix""",
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh copysign floor ceil trunc neg reciprocal square abs
+        sign sgn remainder fmod conj_physical neg:negative abs:absolute trunc:fix""",
+    "trigonometry": """
+        sin cos tan asin acos atan sinh cosh asinh acosh atanh atan2 hypot asin:arcsin acos:arccos atan:arctan
+        asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2""",
     "special": "erf erfc erfinv lgamma digamma mvlgamma xlogy logit sinc polygamma_method:polygamma",
     "bessel": "i0",
     "incomplete_gamma": "igamma igammac",

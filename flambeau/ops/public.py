@@ -18,10 +18,12 @@ from flambeau.ops.methods import TENSORS_ONLY, entries, tensor_operands
 # Functions that take out=
 OUT: dict[str, str] = {
     "pointwise": """
-        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos tan asin acos atan sinh cosh asinh
-        acosh atanh atan2 hypot copysign floor ceil trunc neg reciprocal square abs sign sgn remainder fmod
-        maximum minimum fmax fmin conj_physical mul asin:arcsin acos:arccos atan:arctan asinh:arcsinh
-        acosh:arccosh atanh:arctanh atan2:arctan2 neg:negative abs:absolute trunc:fix mul:multiply""",
+        exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh copysign floor ceil trunc neg reciprocal square abs
+        sign sgn remainder fmod maximum minimum fmax fmin conj_physical mul neg:negative abs:absolute trunc:fix
+        mul:multiply""",
+    "trigonometry": """
+        sin cos tan asin acos atan sinh cosh asinh acosh atanh atan2 hypot asin:arcsin acos:arccos atan:arctan
+        asinh:arcsinh acosh:arccosh atanh:arctanh atan2:arctan2""",
     "arithmetic": """
         add sub rsub div floor_divide pow float_power clamp clamp_min clamp_max lerp addcmul addcdiv
         sub:subtract div:divide div:true_divide clamp:clip""",
@@ -35,7 +37,7 @@ OUT: dict[str, str] = {
     "tolerance": """
         nan_to_num round frac deg2rad rad2deg logaddexp logaddexp2 heaviside ldexp gcd lcm nextafter isposinf isneginf
         frexp""",
-    "activation": "hardshrink",
+    "activation_piecewise": "hardshrink",
     "softmax": "softmax log_softmax",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu lu_unpack",
     "linalg": """
@@ -67,7 +69,8 @@ PUBLIC: dict[str, str] = {
         affine_grid_generator embedding_bag
         binary_cross_entropy_with_logits cosine_embedding_loss ctc_loss embedding_lookup:embedding
         embedding_renorm_ hinge_embedding_loss kl_div margin_ranking_loss poisson_nll_loss triplet_margin_loss""",
-    "activation": "relu relu_ prelu rrelu rrelu_ selu selu_ celu celu_ threshold threshold_",
+    "activation": "selu selu_ celu celu_",
+    "activation_piecewise": "relu relu_ prelu rrelu rrelu_ threshold threshold_",
     "writing": "fill fill_ zero_",
     "shape": """
         reshape transpose permute movedim squeeze unsqueeze select narrow unbind split diagonal as_strided

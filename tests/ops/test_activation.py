@@ -8,7 +8,7 @@ import pytest
 import flambeau as torch
 import flambeau.nn.functional as F
 from flambeau.autograd import gradcheck, gradgradcheck
-from flambeau.ops.activation import masked
+from flambeau.ops.pointwise import masked
 
 SMOOTH = ["elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign", "logsigmoid", "tanhshrink", "glu"]
 PIECEWISE = ["relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid", "hardtanh", "softshrink", "hardshrink"]
