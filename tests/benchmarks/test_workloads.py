@@ -66,3 +66,15 @@ def test_check_catches_a_compiler_that_is_wrong():
 
     values, _, _ = check.compare(check.run(torch, "linreg", 2, wrong), check.run(torch, "linreg", 2))
     assert values > check.TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["tanhnet", "mlp"])
+def test_lockstep_holds_every_step_to_the_tolerance(name):
+    values, state, worst = check.compare(*reversed(check.in_lockstep(torch, name, 3)))
+    assert values <= check.TOLERANCE and state <= check.TOLERANCE, worst
+
+
+def test_lockstep_sees_a_difference(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda step: lambda *batch: step(*batch) * 1.001)
+    eager, other = check.in_lockstep(torch, "tanhnet", 2)
+    assert check.compare(other, eager)[0] == pytest.approx(1e-3, rel=0.01)
