@@ -137,7 +137,8 @@ class Compilation:
             return
         self.taken.update(fresh)
         self.names.append(fresh)
-        text = f'target triple = "{self.module.triple}"\n' + "\n".join(self._closure(fresh))
+        parts = [f'target triple = "{self.module.triple}"', *self._closure(fresh), *map(str, self.module.metadata)]
+        text = "\n".join(parts)
         if self.batch is None:
             self.made.append(compile_module(text))
         else:
