@@ -4,6 +4,7 @@ python -m benchmarks [table] [--only NAME,…] [--peers NAME,…] [--python PATH
 python -m benchmarks eager …          the same, op by op: flambeau eager against PyTorch eager, and import times
 python -m benchmarks check …          20 steps compiled against 20 steps eager: losses and weights
 python -m benchmarks profile NAME …   where a compiled step's time goes
+python -m benchmarks summary FILE …   the README's table from results
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import importlib
 import sys
 
-MODES = ("table", "eager", "check", "profile")
+MODES = ("table", "eager", "check", "profile", "summary")
 
 
 def main(arguments: list[str]) -> int:

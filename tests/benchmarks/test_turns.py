@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from benchmarks import report, turns
+from benchmarks import report, summary, turns
 from benchmarks.machine import Machine
 from benchmarks.peers import IMPLEMENTATIONS, Unit
 from benchmarks.worker import Meter, serve
+from benchmarks.workloads import WORKLOADS
 
 
 class Clock:
@@ -118,6 +119,19 @@ def test_the_report_shows_ratios_floors_and_reasons():
     assert "PyTorch eager 3.00× (1 workloads)" in text
     assert "JAX jit skipped: jax not installed." in text
     assert "| mlp | 500 ms (100 ms) |" in text
+    assert "Compiling added" not in text
+
+
+def test_the_summary_puts_runs_together_and_marks_the_fastest_peer():
+    def run(**results):
+        return {"workloads": {"mlp": {"floor": {"ms": 0.5}, "results": results}}}
+
+    ours = {**facts(1e-3), "steady_peak_mib": 90.0, "compile": 0.5, "cached_compile": -0.1}
+    theirs = {"torch": {**facts(3e-3), "steady_peak_mib": 300.0}, "jax": facts(2e-3), "tinygrad": {"skipped": "no"}}
+    other = {"workloads": {"linreg": {"floor": None, "results": {"flambeau": {"skipped": "broken"}}}}}
+    head, lines = summary.rows(summary.merged([other, run(flambeau=ours, torch=facts(9.0)), run(flambeau=ours, **theirs)]))
+    assert head[3:5] == ["PyTorch eager", "JAX jit"]
+    assert lines == [[WORKLOADS["mlp"].summary, "1 ms", "2×", "3×", "**2×**", "0.5 / 0", "90 / 300"]]
 
 
 def test_every_peer_says_what_it_needs():
