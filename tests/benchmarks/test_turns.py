@@ -129,7 +129,8 @@ def test_the_summary_puts_runs_together_and_marks_the_fastest_peer():
     ours = {**facts(1e-3), "steady_peak_mib": 90.0, "compile": 0.5, "cached_compile": -0.1}
     theirs = {"torch": {**facts(3e-3), "steady_peak_mib": 300.0}, "jax": facts(2e-3), "tinygrad": {"skipped": "no"}}
     other = {"workloads": {"linreg": {"floor": None, "results": {"flambeau": {"skipped": "broken"}}}}}
-    head, lines = summary.rows(summary.merged([other, run(flambeau=ours, torch=facts(9.0)), run(flambeau=ours, **theirs)]))
+    earlier, later = run(flambeau=ours, torch=facts(9.0)), run(flambeau=ours, **theirs)
+    head, lines = summary.rows(summary.merged([other, earlier, later]))
     assert head[3:5] == ["PyTorch eager", "JAX jit"]
     assert lines == [[WORKLOADS["mlp"].summary, "1 ms", "2×", "3×", "**2×**", "0.5 / 0", "90 / 300"]]
 
