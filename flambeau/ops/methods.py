@@ -28,8 +28,9 @@ METHODS: dict[str, str] = {
     "incomplete_gamma": "igamma igammac",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu",
     "linalg": """
-        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross cholesky_solve
-        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
+        det slogdet logdet inv:inverse pinv:pinverse old_cross:cross cholesky_solve cholesky_inverse
+        old_lu_solve:lu_solve triangular_solve""",
+    "matrix_functions": "matrix_exp matrix_power",
     "reflections": "householder_product:orgqr ormqr geqrf",
     "statistics": "cov corrcoef",
     "spectrogram": "stft istft",

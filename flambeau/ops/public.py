@@ -41,8 +41,9 @@ OUT: dict[str, str] = {
     "softmax": "softmax log_softmax",
     "decompositions": "cholesky_old:cholesky old_qr:qr old_svd:svd old_lu:lu lu_unpack",
     "linalg": """
-        det slogdet logdet inv:inverse pinv:pinverse matrix_exp matrix_power old_cross:cross cholesky_solve
-        cholesky_inverse old_lu_solve:lu_solve triangular_solve""",
+        det slogdet logdet inv:inverse pinv:pinverse old_cross:cross cholesky_solve cholesky_inverse
+        old_lu_solve:lu_solve triangular_solve""",
+    "matrix_functions": "matrix_exp matrix_power",
     "reflections": "householder_product:orgqr ormqr geqrf",
     "complex": "angle",
     "reductions": "sum mean prod var std all any count_nonzero nansum nanmean",

@@ -6,7 +6,7 @@ import pytest
 import flambeau as torch
 import flambeau.nn.functional as F
 from flambeau.backends.onednn import available as onednn_available
-from flambeau.ops import normalization
+from flambeau.ops import standardization
 
 
 def apart(found, expected):
@@ -24,15 +24,15 @@ def image(rng, shape, last, offset=0.0):
 @pytest.fixture(params=["generated", "oneDNN", "NumPy"])
 def route(request, monkeypatch):
     """Whose loops run: those of generated code, of oneDNN and NumPy, or the bodies of the ops."""
-    monkeypatch.setattr(normalization, "_patience", 0)
+    monkeypatch.setattr(standardization, "_patience", 0)
     if request.param == "generated":
         pytest.importorskip("llvmlite")
     else:
-        monkeypatch.setattr(normalization, "generated", lambda x: None)
+        monkeypatch.setattr(standardization, "generated", lambda x: None)
     if request.param == "NumPy":
         for kind in ("batch", "instance", "group"):
             for name in (f"native_{kind}_norm", f"native_{kind}_norm_backward"):
-                monkeypatch.setattr(getattr(normalization, name).op, "backends", [])
+                monkeypatch.setattr(getattr(standardization, name).op, "backends", [])
     # Without oneDNN the bodies run whatever is asked for.
     return request.param if onednn_available() else "NumPy"
 

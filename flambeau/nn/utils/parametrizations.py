@@ -13,7 +13,8 @@ from flambeau.nn.utils.spectral_norm import as_matrix, output_dim, unit
 from flambeau.nn.utils.weight_norm import norm_except_dim
 from flambeau.ops.creation import zeros_like
 from flambeau.ops.joining import cat
-from flambeau.ops.linalg import matrix_exp, solve
+from flambeau.ops.linalg import solve
+from flambeau.ops.matrix_functions import matrix_exp
 from flambeau.ops.random import randn
 from flambeau.ops.ranges import eye
 from flambeau.ops.reflections import geqrf, householder_product
