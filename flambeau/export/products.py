@@ -250,7 +250,7 @@ class Writer:
             axis, *rest = axes
             size = len(offsets) * math.prod(a.size for a in rest)
             return loop(self.b, const(0), const(axis.size), 1, sums, lambda i, sums: walk(
-                rest, self.moved(at, i, axis.a), self.moved(row, i, size), sums))
+                rest, self.moved(at, i, axis.a), self.moved(row, i, size), sums), reduced=True)
 
         return walk(axes, const(0), const(0), sums)
 

@@ -179,7 +179,8 @@ def transposer(module: ir.Module, itemsize: int) -> ir.Function:
             stops[0],
             steps[0],
             [],
-            lambda r, _: loop(b, starts[1], stops[1], steps[1], [], lambda c, _: body(r, c)),
+            lambda r, _: loop(b, starts[1], stops[1], steps[1], [], lambda c, _: body(r, c), reduced=True),
+            reduced=True,
         )
 
     zero = const(0)
