@@ -214,7 +214,7 @@ def adjust_hue(image, factor: float):
     check_channels(image, (1, 3))
     if image.shape[-3] == 1:
         return image
-    from flambeau.vision.transforms.functional import convert_image_dtype
+    from flambeau.vision.transforms._conversion import convert_image_dtype
 
     dtype = image.dtype
     hue, saturation, value = _rgb_to_hsv(convert_image_dtype(image, torch.float32) if dtype == torch.uint8 else image)

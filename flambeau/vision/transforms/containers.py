@@ -8,8 +8,8 @@ from typing import Any
 
 import flambeau as torch
 from flambeau import nn
+from flambeau.vision.transforms._conversion import to_normalized_tensor, to_tensor
 from flambeau.vision.transforms.conversion import Normalize, ToTensor
-from flambeau.vision.transforms.functional import to_normalized_tensor, to_tensor
 
 __all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder", "RandomTransforms"]
 
