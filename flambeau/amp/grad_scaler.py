@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
 import flambeau as fl
+from flambeau.core import recording
 from flambeau.core.tensor import Tensor
 
 
@@ -15,6 +15,8 @@ class GradScaler:
 
     The scale grows by `growth_factor` after `growth_interval` good steps and shrinks by `backoff_factor` after a bad
     one. With `enabled=False`, and for devices that are not there (with a warning), everything passes through.
+
+    Inside `compile` the whole of scale, step and update is part of the program: nobody looks at the gradients.
     """
 
     def __init__(self, device: str = "cuda", init_scale: float = 2.0**16, growth_factor: float = 2.0,
@@ -32,9 +34,9 @@ class GradScaler:
         self._init_scale, self._growth_factor, self._backoff_factor = init_scale, growth_factor, backoff_factor
         self._growth_interval, self._init_growth_tracker = growth_interval, 0
         self._scale: Tensor | None = None
-        self._growth_tracker = 0
+        self._growth_tracker: Tensor | None = None      # good steps since the scale changed
         self._stages: dict[int, str] = {}               # optimizer -> "unscaled" or "stepped", until update()
-        self._found_inf: dict[int, bool] = {}
+        self._found_inf: dict[int, Tensor] = {}         # optimizer -> whether a gradient was inf or nan
 
     def is_enabled(self) -> bool:
         """Whether this scaler does anything."""
@@ -42,8 +44,8 @@ class GradScaler:
 
     def _current(self) -> Tensor:
         if self._scale is None:
-            self._scale = fl.full((), float(self._init_scale))
-            self._growth_tracker = self._init_growth_tracker
+            self._scale = fl.full((), float(self._init_scale), dtype=fl.float32)
+            self._growth_tracker = fl.full((), self._init_growth_tracker, dtype=fl.int32)
         return self._scale
 
     def scale(self, outputs: Any) -> Any:
@@ -73,7 +75,7 @@ class GradScaler:
         if stage == "stepped":
             raise RuntimeError("unscale_() is being called after step().")
         inverse = self._scale.double().reciprocal().float()
-        found = False
+        finite = fl.tensor(True)
         with fl.no_grad():
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
@@ -81,9 +83,9 @@ class GradScaler:
                         continue
                     if parameter.grad.dtype is fl.float16:
                         raise ValueError("Attempting to unscale FP16 gradients.")
-                    found = found or not bool(fl.isfinite(parameter.grad).all())
+                    finite = finite & fl.isfinite(parameter.grad).all()
                     parameter.grad.mul_(inverse)
-        self._found_inf[id(optimizer)] = found
+        self._found_inf[id(optimizer)] = ~finite
         self._stages[id(optimizer)] = "unscaled"
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +99,10 @@ class GradScaler:
         if self._stages.get(id(optimizer)) is None:
             self.unscale_(optimizer)
         self._stages[id(optimizer)] = "stepped"
-        return None if self._found_inf[id(optimizer)] else optimizer.step(*args, **kwargs)
+        found = self._found_inf[id(optimizer)]
+        if recording.recorder is not None:
+            return _step_unless(found, optimizer, args, kwargs)
+        return None if found.item() else optimizer.step(*args, **kwargs)
 
     def update(self, new_scale: Any = None) -> None:
         """Adapt the scale to what the steps since the last update found, or set it."""
@@ -111,22 +116,18 @@ class GradScaler:
         else:
             if not self._found_inf:
                 raise AssertionError("No inf checks were recorded prior to update.")
-            self._adapt(any(self._found_inf.values()))
+            self._adapt(fl.stack(list(self._found_inf.values())).any())
         self._stages.clear()
         self._found_inf.clear()
 
-    def _adapt(self, overflow: bool) -> None:
-        assert self._scale is not None
-        if overflow:
-            self._scale.mul_(self._backoff_factor)
-            self._growth_tracker = 0
-            return
-        self._growth_tracker += 1
-        if self._growth_tracker == self._growth_interval:
-            grown = self._scale.item() * self._growth_factor
-            if math.isfinite(grown) and grown <= fl.finfo(fl.float32).max:
-                self._scale.fill_(grown)
-            self._growth_tracker = 0
+    def _adapt(self, overflow: Tensor) -> None:
+        """The new scale and the number of good steps, as tensors: a program computes them too."""
+        scale, streak = self._scale, self._growth_tracker
+        assert scale is not None and streak is not None
+        grown, shrunk = ((scale.double() * factor).float() for factor in (self._growth_factor, self._backoff_factor))
+        due = streak + 1 == self._growth_interval
+        scale.copy_(fl.where(overflow, shrunk, fl.where(due & fl.isfinite(grown), grown, scale)))
+        streak.copy_(fl.where(overflow | due, fl.zeros_like(streak), streak + 1))
 
     def get_scale(self) -> float:
         """The scale; 1.0 when disabled."""
@@ -164,7 +165,10 @@ class GradScaler:
             return {}
         return {"scale": self.get_scale(), "growth_factor": self._growth_factor,
                 "backoff_factor": self._backoff_factor, "growth_interval": self._growth_interval,
-                "_growth_tracker": self._growth_tracker}
+                "_growth_tracker": self._good_steps()}
+
+    def _good_steps(self) -> int:
+        return self._init_growth_tracker if self._growth_tracker is None else int(self._growth_tracker.item())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state. RuntimeError for an empty one, as a disabled scaler saves it."""
@@ -178,4 +182,28 @@ class GradScaler:
             self._scale.fill_(state_dict["scale"])
         self._growth_factor, self._backoff_factor = state_dict["growth_factor"], state_dict["backoff_factor"]
         self._growth_interval = state_dict["growth_interval"]
-        self._init_growth_tracker = self._growth_tracker = state_dict["_growth_tracker"]
+        self._init_growth_tracker = state_dict["_growth_tracker"]
+        if self._growth_tracker is not None:
+            self._growth_tracker.fill_(state_dict["_growth_tracker"])
+
+
+def _step_unless(found: Tensor, optimizer: Any, args: Any, kwargs: Any) -> Any:
+    """`optimizer.step(...)` in a record, whose effects are taken back where `found` holds."""
+    recorder = recording.recorder
+    moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    states = [optimizer.state[p] for p in moved if p in optimizer.state]
+    written = [*moved, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
+    known = len(optimizer.state), sum(map(len, states))
+    with fl.no_grad():
+        before = [t.detach().clone() for t in written]
+        result = optimizer.step(*args, **kwargs)
+        for t, old in zip(written, before):
+            t.copy_(fl.where(found, old, t))
+    states = [optimizer.state[p] for p in moved if p in optimizer.state]
+    if (len(optimizer.state), sum(map(len, states))) != known and any(states):
+        skipped = bool(found._array)
+        recorder.unready("an optimizer makes its state", not skipped)
+        if skipped:  # as if there had been no step
+            for state in states:
+                state.clear()
+    return result

@@ -163,7 +163,7 @@ class Compiled:
         return Entry(recorder, Guards(recorder, watched), result)
 
     def _failed(self, key: Any, error: Unrecordable) -> None:
-        self.failures[key] = self.failures.get(key, 0) + 1
+        self.failures[key] = self.failures.get(key, 0) + error.counted
         self.crowded = self.crowded or len(self.failures) >= SIGNATURES
         if not error.later or self.failures[key] >= ATTEMPTS:
             self._stay_eager(key, error)

@@ -500,6 +500,11 @@ class Recorder(Numbers):
         if self.state_changed is None:
             self.state_changed = (type(owner).__name__, user_line())
 
+    @tap
+    def unready(self, reason: str, counted: bool = True) -> None:
+        """This call is not like those that follow. An attempt that is not counted may be repeated without end."""
+        raise Unrecordable(reason, user_line(), later=True, counted=counted)
+
     # ---- gradients ---------------------------------------------------------------------------
 
     @tap

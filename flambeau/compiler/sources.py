@@ -12,11 +12,12 @@ PACKAGE = str(Path(__file__).resolve().parent.parent)
 class Unrecordable(RuntimeError):
     """What the function does cannot be captured; `line` is (file, number) of the user's code."""
 
-    def __init__(self, reason: str, line: Any = None, later: bool = False):
+    def __init__(self, reason: str, line: Any = None, later: bool = False, counted: bool = True):
         super().__init__(reason if line is None else f"{reason} ({line[0]}:{line[1]})")
         self.reason = reason
         self.line = line
         self.later = later  # another attempt may succeed (state made in the first call)
+        self.counted = counted  # as an attempt: only so many are made
 
 
 class Source:
