@@ -155,6 +155,15 @@ def _mean(b: Builder, node: Node) -> bool | None:
     return None
 
 
+@rule("dot")
+def _dot(b: Builder, node: Node) -> bool | None:
+    x, y = node.inputs
+    if not fits(x, y):
+        return False
+    b.reduce("sum", b("mul", x, y), (0,), False, single(node))
+    return None
+
+
 @rule("norm")
 def _norm(b: Builder, node: Node) -> bool | None:
     x, out, order = node.inputs[0], single(node), node.attrs["ord"]
