@@ -1,4 +1,4 @@
-"""Steps with a GradScaler: scale, unscale, clip, step and update in one program, for good gradients and for bad ones."""
+"""Steps with a GradScaler: scale, unscale, clip, step and update in one program, for good gradients and bad ones."""
 
 import math
 
