@@ -59,6 +59,7 @@ class Worker:
             )
         except OSError as error:
             raise Broken from error
+        self.answered = False
 
     def compile(self, text: str, level: int) -> bytes:
         """The object file of a module. RuntimeError with LLVM's message if it is malformed, or if LLVM crashed."""
@@ -71,6 +72,7 @@ class Worker:
             if self.process.returncode in _CRASHES:
                 raise RuntimeError(f"LLVM crashed (signal {-self.process.returncode})") from error
             raise Broken from error
+        self.answered = True
         if made is None:
             raise RuntimeError(message)
         return bytes(made)
@@ -127,9 +129,10 @@ class Batch:
                 worker = worker or _take()
                 self.made[number] = worker.compile(text, self.level)
             except Broken:
+                _refuse(worker)
                 worker = None
                 self.made[number] = _here(text, self.level)
-            except RuntimeError as error:
+            except Exception as error:  # raised where the objects are asked for
                 worker = worker if worker is not None and worker.process.returncode is None else None
                 self.made[number] = error
         if worker is not None:
@@ -151,7 +154,6 @@ def _processors() -> int:
 
 
 def _take() -> Worker:
-    global _refused
     with _lock:
         while _idle:
             worker = _idle.pop()
@@ -161,8 +163,14 @@ def _take() -> Worker:
     try:
         return Worker()
     except Broken:
-        _refused = True
+        _refuse(None)
         raise
+
+
+def _refuse(worker: Worker | None) -> None:
+    """Try no more where processes cannot be started, or end before they have done anything (no llvmlite there)."""
+    global _refused
+    _refused = _refused or worker is None or not worker.answered
 
 
 def _put_back(worker: Worker) -> None:

@@ -51,6 +51,19 @@ def test_when_somebody_ends_a_process_this_one_compiles_itself():
     assert call(jit.compile_module(SQUARE), "square", 6) == 36
 
 
+def test_where_processes_end_at_once_they_are_not_tried_again(monkeypatch, tmp_path):
+    program = tmp_path / "codegen.py"
+    program.write_text("raise SystemExit(1)")
+    with workers._lock:
+        for worker in workers._idle:
+            worker.close()
+        workers._idle.clear()
+    monkeypatch.setattr(workers, "_PROGRAM", program)
+    monkeypatch.setattr(workers, "_refused", False)
+    assert call(jit.compile_module(SQUARE), "square", 7) == 49
+    assert not workers.usable()
+
+
 def test_a_crash_of_llvm_is_an_error_and_not_ours(monkeypatch):
     worker = workers.Worker()
     worker.process.send_signal(signal.SIGSEGV)
