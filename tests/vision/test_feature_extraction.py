@@ -119,7 +119,7 @@ def test_nodes_of_a_network_of_ones_own():
     x = torch.randn(3, 4)
     found = body(x, gain=2.0)
     assert found["out"].equal(net.eval()(x, 2.0)) and found["joined"].shape == (3, 6)
-    assert list(body.state_dict()) == ["scale", "first.0.weight", "first.0.bias"]
+    assert list(body.state_dict()) == ["scale", "shift", "first.0.weight", "first.0.bias"]
     fixed = create_feature_extractor(net, ["mul_1"], suppress_diff_warning=True, concrete_args={"gain": 3.0}).eval()
     assert fixed(x)["mul_1"].equal(net(x, 3.0))
 
@@ -198,3 +198,25 @@ def test_intermediate_layers():
     assert found["first"].shape == (1, 64, 8, 8) and found["third"].shape == (1, 256, 2, 2)
     with pytest.raises(ValueError, match="not present in model"):
         IntermediateLayerGetter(net, {"layer7": "x"})
+
+
+def test_buffers_belong_to_the_extractor():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.register_buffer("scale", torch.full((3,), 2.0))
+            self.register_buffer("shift", torch.ones(3), persistent=False)
+
+        def forward(self, x):
+            return torch.relu(self.layer(x) * self.scale + self.shift)
+
+    net = Scaled()
+    extractor = create_feature_extractor(net, ["relu"])
+    assert get_graph_node_names(net)[0] == ["x", "layer", "mul", "add", "relu"]
+    assert sorted(extractor.state_dict()) == ["layer.bias", "layer.weight", "scale"]
+    assert [name for name, _ in extractor.named_buffers()] == ["scale", "shift"]
+    x = torch.ones(1, 3)
+    extractor.load_state_dict({**net.state_dict(), "scale": torch.zeros(3)})
+    assert extractor(x)["relu"].tolist() == [[1.0, 1.0, 1.0]]
+    assert extractor.half()(x.half())["relu"].dtype == torch.float16

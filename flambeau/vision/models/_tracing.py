@@ -211,6 +211,8 @@ class Tracer:
         self._path = ""
         self._paths = {id(module): name for name, module in reversed(list(root.named_modules()))}
         self._parameters = {id(parameter): name for name, parameter in root.named_parameters()}
+        self._buffers = {id(buffer): name for name, buffer in root.named_buffers()}
+        self._buffer_steps: dict[str, Step] = {}
         self._read: dict[str, Proxy] = {}
 
     def run(self, concrete_args: dict[str, Any] | None = None) -> Tracer:
@@ -232,12 +234,12 @@ class Tracer:
                     keywords[name] = value
                 else:
                     positional.append(value)
-            self.output = _settled(self.root.forward(*positional, **keywords))
+            self.output = self.settled(self.root.forward(*positional, **keywords))
         return self
 
     def add(self, kind: str, target: Any, args: Any, kwargs: Any, name: str) -> Proxy:
         """Record a step called `name` (for a module: nothing, its path is its name) and return its result's proxy."""
-        args, kwargs = _settled(args), _settled(kwargs)
+        args, kwargs = self.settled(args), self.settled(kwargs)
         base = target if kind == "module" else f"{self._path}.{name}" if self._path else name
         base = re.sub(r"_[0-9]+$", "", base) if re.search(r".+_[0-9]+$", base) else base
         count = self._counts.get(base, 0)
@@ -274,6 +276,29 @@ class Tracer:
         if name not in self._read:
             self._read[name] = self.add("attribute", name, (), {}, name.replace(".", "_"))
         return self._read[name]
+
+    def settled(self, value: Any) -> Any:
+        """`value` with each Proxy in it as its Step, and buffers of the network as steps that read them."""
+        if isinstance(value, Proxy):
+            return value.step
+        if isinstance(value, flambeau.Tensor):
+            name = self._buffers.get(id(value))
+            return value if name is None else self._buffer(name)
+        if isinstance(value, (list, tuple)):
+            parts = [self.settled(part) for part in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        if isinstance(value, dict):
+            return {key: self.settled(part) for key, part in value.items()}
+        if isinstance(value, slice):
+            return slice(self.settled(value.start), self.settled(value.stop), self.settled(value.step))
+        return value
+
+    def _buffer(self, name: str) -> Step:
+        """The step that reads a buffer: among the steps, but as in torchvision no node that has a name."""
+        if name not in self._buffer_steps:
+            self._buffer_steps[name] = Step("attribute", name, (), {}, name.replace(".", "_"))
+            self.steps.append(self._buffer_steps[name])
+        return self._buffer_steps[name]
 
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         """(owner, attribute, stand-in) of everything that must notice proxies."""
@@ -317,20 +342,6 @@ def _restore(owner: Any, name: str, value: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
-
-
-def _settled(value: Any) -> Any:
-    """`value` with each Proxy in it as its Step."""
-    if isinstance(value, Proxy):
-        return value.step
-    if isinstance(value, (list, tuple)):
-        parts = [_settled(part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if isinstance(value, dict):
-        return {key: _settled(part) for key, part in value.items()}
-    if isinstance(value, slice):
-        return slice(_settled(value.start), _settled(value.stop), _settled(value.step))
-    return value
 
 
 @functools.lru_cache(maxsize=1)

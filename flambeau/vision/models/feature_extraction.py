@@ -187,7 +187,7 @@ class FeatureExtractor(nn.Module):
 
 
 def _share(model: nn.Module, copy: nn.Module, path: str) -> None:
-    """Give `copy` the model's module or parameter at `path`, inside empty modules of the same names."""
+    """Give `copy` the model's module, parameter or buffer at `path`, inside empty modules of the same names."""
     *above, name = path.split(".")
     for part in above:
         model = getattr(model, part)
@@ -199,6 +199,8 @@ def _share(model: nn.Module, copy: nn.Module, path: str) -> None:
     value = getattr(model, name)
     if isinstance(value, nn.Module):
         copy.add_module(name, value)
+    elif name in model._buffers:
+        copy.register_buffer(name, value, persistent=name not in model._non_persistent_buffers_set)
     else:
         copy.register_parameter(name, value)
 
