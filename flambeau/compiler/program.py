@@ -238,14 +238,15 @@ class Program:
         self.records = np.array(records or [[0] * native.WORDS], word)
         self.count = len(records)
         order = list(self.dynamic)
+        inside: dict[Value, list[tuple[int, list[int]]]] = {}
+        for key, places in self.places.items():
+            value, extra = key if isinstance(key, tuple) else (key, 0)
+            inside.setdefault(value, []).append((extra, places))
         starts, positions, extras = [0], [], []
         for value in order:
-            positions += self.places.get(value, [])
-            extras += [0] * len(self.places.get(value, []))
-            for key, places in self.places.items():
-                if isinstance(key, tuple) and key[0] is value:
-                    positions += places
-                    extras += [key[1]] * len(places)
+            for extra, places in inside.get(value, ()):
+                positions += places
+                extras += [extra] * len(places)
             starts.append(len(positions))
         self.starts, self.positions = np.array(starts, word), np.array(positions or [0], word)
         self.extras = np.array(extras or [0], word)
@@ -442,7 +443,7 @@ def describe(step: Step) -> str:
     if isinstance(step, LibraryStep):
         shapes = " ".join("x".join(map(str, ref.shape)) for ref in step.operands)
         return f"library {step.primitive.name} {step.primitive.implementation}: {shapes}"
-    return f"routine {step.key[:60]}" if isinstance(step, RoutineStep) else f"host {step.name}"
+    return f"routine {step.label or step.key[:60]}" if isinstance(step, RoutineStep) else f"host {step.name}"
 
 
 def _laid(array: np.ndarray, value: Value) -> np.ndarray:

@@ -14,7 +14,7 @@ from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
 
 def copy_step(source: Ref, target: Value, offset: int, strides: tuple[int, ...]) -> KernelStep:
     """target[offset + strides] = source, cast to the target's type."""
-    if source.dtype == target.dtype and source.dtype.name not in TYPES:
+    if source.dtype == target.dtype and source.dtype not in TYPES:
         return _copy_of_words(source, target, offset, strides)
     body: list[Instruction] = [Load(0, source.strides, source.offset, source.dtype)]
     if source.dtype != target.dtype:
@@ -46,7 +46,7 @@ def fill_step(number: Any, target: Value, shape: tuple[int, ...], offset: int, s
 
 
 def simple(*values: Value | Ref) -> bool:
-    return all(v.dtype.name in TYPES for v in values)
+    return all(v.dtype in TYPES for v in values)
 
 
 def movable(*values: Value | Ref) -> bool:

@@ -210,6 +210,7 @@ class Scope:
         self.values: dict[int, Scalar] = {}
         self.vectors: dict[int, Scalar] = {}
         self.addresses: dict[int, tuple[Any, frozenset[int]]] = {}
+        self.offsets: dict[Any, Any] = {}
 
     def inside(self, index: dict[int, Any], axis: int | None = None, lanes: int = 1, mask: Any = None) -> Scope:
         """A scope within this one, with further indices."""
@@ -357,19 +358,36 @@ class Scope:
         scope: Scope | None = self
         base: Any = self.writer.bases.get(instruction.slot)
         done: frozenset[int] = frozenset()
-        offset: Any = const(instruction.offset)
+        start = instruction.offset
         while scope is not None:
             if i in scope.addresses:
                 base, done = scope.addresses[i]
-                offset = const(0)
+                start = 0
                 break
             scope = scope.parent
-        for d, stride in enumerate(instruction.strides):
-            if stride and d not in done and not (so_far and d not in self.index):
-                offset = add(b, offset, mul(b, self.index[d], stride))
+        walked = [
+            (self.index[d], stride)
+            for d, stride in enumerate(instruction.strides)
+            if stride and d not in done and not (so_far and d not in self.index)
+        ]
+        offset = self.offset(start, walked)
         if known(offset) == 0:
             return base
         return b.gep(base, [offset], source_etype=reg.memory_type(np.dtype(instruction.dtype)))
+
+    def offset(self, start: int, walked: Sequence[tuple[Any, int]]) -> Any:
+        """start + the sum of index * stride, written once for all accesses that lie alike."""
+        key = (start, *((id(index), stride) for index, stride in walked))
+        scope: Scope | None = self
+        while scope is not None:
+            if key in scope.offsets:
+                return scope.offsets[key]
+            scope = scope.parent
+        total: Any = const(start)
+        for index, stride in walked:
+            total = add(self.writer.b, total, mul(self.writer.b, index, stride))
+        self.offsets[key] = total
+        return total
 
     def load(self, i: int, instruction: Load) -> Scalar:
         m = self.writer.m

@@ -16,7 +16,7 @@ from flambeau.compiler.graph import Graph, Node, Ref, Value
 from flambeau.compiler.kernel import Apply, Cast, Gather, Instruction, Kernel, Load, Number, Position, Reduce, Store
 from flambeau.core.dispatch import REGISTRY
 
-TYPES = frozenset("float32 float64 int8 int16 int32 int64 uint8 bool".split())
+TYPES = frozenset(map(np.dtype, "float32 float64 int8 int16 int32 int64 uint8 bool".split()))
 LIMIT = 48  # members of a group: larger kernels only cost compile time
 NEAR = 4  # a node joins a group for what both read only among the latest groups: further back it would be kept for long
 ROW = 16384  # elements of a row that is read again while the cache holds it
@@ -49,9 +49,9 @@ class Group:
 def fusible(node: Node) -> bool:
     """Whether a node can be part of a kernel."""
     out = node.outputs[0] if len(node.outputs) == 1 else None
-    if out is None or out.dtype.name not in TYPES or out.size == 0 or node.effect:
+    if out is None or out.dtype not in TYPES or out.size == 0 or node.effect:
         return False
-    if any(x.dtype.name not in TYPES or math.prod(x.shape) == 0 for x in node.refs):
+    if any(x.dtype not in TYPES or math.prod(x.shape) == 0 for x in node.refs):
         return False
     if node.op in ("@reduce", "@gather", "where"):
         return True
