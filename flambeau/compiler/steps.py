@@ -44,13 +44,14 @@ class RoutineStep:
     """Our own native function `void name(i8** buffers)`; the last `outputs` operands are written.
 
     `emit(module)` adds the function to an llvmlite module and returns it (it may find it there already: `key` names it
-    in full, equal keys are equal code).
+    in full, equal keys are equal code). `label`: what it does, for people, where the key does not say it.
     """
 
     key: str
     emit: Callable[[Any], Any]
     operands: tuple[Ref, ...]
     outputs: int = 1
+    label: str = ""
 
 
 @dataclass

@@ -24,6 +24,8 @@ from flambeau.compiler.steps import LOWERINGS, KernelStep, LibraryStep, Lowering
 from flambeau.core.dispatch import REGISTRY
 from tests.compiler.interpreter import interpret
 
+CODES: dict[str, tuple[Any, str]] = {}  # routines by key: equal keys are equal code
+
 
 class Program:
     """A graph under construction, and memory for its values."""
@@ -53,7 +55,9 @@ class Program:
 
     def room(self, value: Value) -> np.ndarray:
         """The value's memory; that of temporaries and results begins as nan."""
-        if value not in self.memory:
+        if value not in self.memory and value in self.graph.constants:
+            self.memory[value] = self.graph.constants[value].reshape(-1)
+        elif value not in self.memory:
             raw = np.empty(value.nbytes + 64, np.uint8)
             start = -raw.ctypes.data % 64
             block = raw[start : start + value.nbytes]
@@ -91,17 +95,18 @@ class Program:
 
     def routine(self, step: RoutineStep) -> None:
         """Compile our own function and call it."""
-        from llvmlite import binding, ir
+        from llvmlite import ir
 
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
-        module = ir.Module("test")
-        name = step.emit(module).name
-        machine = binding.Target.from_default_triple().create_target_machine(opt=2)
-        engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
-        engine.finalize_object()
+        from flambeau.backends.llvm import jit
+
+        if step.key not in CODES:
+            module = ir.Module("test")
+            function = step.emit(module)
+            function.linkage = ""
+            CODES[step.key] = jit.compile_and_load(module, [function.name]), function.name
+        code, name = CODES[step.key]
         addresses = (ctypes.c_void_p * len(step.operands))(*(self.address(o) for o in step.operands))
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(name))(ctypes.addressof(addresses))
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code.address(name))(ctypes.addressof(addresses))
 
     def fill(self, arrays: Sequence[np.ndarray]) -> None:
         """Give the graph's inputs and constants their values."""

@@ -15,6 +15,7 @@ from flambeau.compiler.lower import (  # noqa: F401  (importing them registers t
     scatter,
 )
 from flambeau.compiler.passes.fuse import Group, KernelBuilder, fuse
+from flambeau.compiler.passes.products import arrange_products
 from flambeau.compiler.steps import LOWERINGS, HostStep, KernelStep, Lowering, Step
 
 Part = tuple[list[Node], list[Step]]  # nodes, and the steps they became
@@ -22,6 +23,7 @@ Part = tuple[list[Node], list[Step]]  # nodes, and the steps they became
 
 def lower(graph: Graph, threads: int) -> tuple[list[Step], list[Part]]:
     """The steps of a graph, in order, and which nodes each came from."""
+    arrange_products(graph, threads)
     groups, positions = fuse(graph, threads)
     low = Lowering(graph, threads)
     wanted = wanted_outside(graph, groups)

@@ -10,6 +10,7 @@ from flambeau.backends.onednn.memory import loaded, strided
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
 from flambeau.compiler.kernel import Apply, Instruction, Kernel, Load, Reduce, Store
+from flambeau.compiler.lower import skinny
 from flambeau.compiler.lower.onednn import FLOAT, Plan, Sizes, quality, reorder, reshaped, takes
 from flambeau.compiler.passes.readers import Steady
 from flambeau.compiler.steps import KernelStep, Lowering, Step, lowering
@@ -53,6 +54,19 @@ def linear(node: Node, low: Lowering) -> list[Step] | None:
     return None if found is None else plan + found
 
 
+@lowering("@products")
+def products(node: Node, low: Lowering) -> list[Step] | None:
+    """Products added up, with a further matrix perhaps (passes/products.py); None leaves them as they were."""
+    operands, count = node.inputs, node.attrs["count"]
+    out = node.outputs[0]
+    if out is None or not takes(*operands):
+        return None
+    pairs = list(zip(operands[: 2 * count : 2], operands[1 : 2 * count : 2]))
+    start = operands[2 * count] if len(operands) > 2 * count else None
+    found = skinny.steps(low, pairs, out.whole(), start=start)
+    return None if found is None else [*found]
+
+
 def product(
     node: Node, low: Lowering, x: Ref, y: Ref, bias: Ref | None, out: Ref, others: list[Ref]
 ) -> list[Step] | None:
@@ -61,6 +75,9 @@ def product(
     x, y = widened(x, rank), widened(y, rank)
     if "post" not in node.attrs and is_small(x, y, out):
         return [loop(x, y, bias, out)]
+    own = skinny.steps(low, [(x, y)], out, bias=bias, post=node.attrs.get("post", ()))
+    if own is not None:
+        return [*own]
     plan = Plan(low)
     if any(n > 1 and a == b == 0 for n, a, b in zip(out.shape[:-2], x.strides, y.strides)):
         x = plan.copied(x)  # every axis of the result must be one of an operand's
