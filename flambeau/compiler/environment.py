@@ -6,6 +6,7 @@ capture; `Environment.holds` compares. Plain values are compared by value, every
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import itertools
@@ -180,8 +181,8 @@ class Environment:
         for defaults in (function.__defaults__, function.__kwdefaults__):
             if defaults:
                 self.look_into(defaults, f"defaults of {name}", depth - 1)
-        space, names = function.__globals__, _names(code)
-        for label in names:
+        space, (labels, names) = function.__globals__, _names(code)
+        for label in labels:
             found = space.get(label, _MISSING)
             if inspect.ismodule(found):
                 if _is_users(found):
@@ -201,13 +202,17 @@ class Environment:
                 self.add("item", thing.__dict__, key, f"{name}.{key}", depth - 1)
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """Names of globals and attributes in a function and in those defined inside of it."""
-    found = set(code.co_names)
+@functools.lru_cache(1024)
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of globals, and of globals and attributes, in a function and in those defined inside of it."""
+    labels = {str(i.argval) for i in dis.get_instructions(code) if i.opname.endswith(("_GLOBAL", "_NAME"))}
+    names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= _names(constant)
-    return found
+            more_labels, more_names = _names(constant)
+            labels |= more_labels
+            names |= more_names
+    return frozenset(labels), frozenset(names)
 
 
 def _contents(cell: Any) -> Any:

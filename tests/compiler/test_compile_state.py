@@ -114,6 +114,25 @@ def test_iterators_stay_eager():
     assert_same(found, [x(3) + b for b in batches])
 
 
+results = None
+
+
+def test_an_attribute_named_like_a_global_is_not_that_global(monkeypatch):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.results = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.results(x)
+
+    model = Scaled()
+    compiled = torch.compile(model)
+    for number in range(3):
+        monkeypatch.setitem(globals(), "results", (compiled(torch.ones(1, 3)), number))
+    assert compiled._compiled.captures == 1
+
+
 def test_globals(monkeypatch):
     here = sys.modules[__name__]
 
