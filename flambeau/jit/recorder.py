@@ -16,6 +16,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.modes import modes
 from flambeau.core.random import default_generator
 from flambeau.core.tensor import Tensor, wrap
+from flambeau.jit.state import is_scripting
 from flambeau.jit.tape import DRAWS, Call, Tape, Var, nest, vars_in
 
 _HISTORY = frozenset({"copy_slices", "clear_region", "read_region", "write_region"})  # of writes through views
@@ -233,6 +234,9 @@ class Recorder:
         elif self.mine() and (id(t) in self.numbers or self.at(t._array) is not None):
             raise RuntimeError("a tensor was written to by something that is no operation: a trace cannot keep it")
 
+    def computed(self, results: Any, function: Any, tensors: tuple[Tensor, ...]) -> None:
+        """Arithmetic that a file cannot hold: what uses its results says so."""
+
     def drawn(self, array: np.ndarray, draw: Any) -> None:
         if not self.mine() or not array.size:
             return
@@ -255,10 +259,11 @@ class Recorder:
         if self.mine() and (id(t) in self.numbers or self.at(t._array) is not None):
             number = self.number(t)
             if number not in self.base:
+                who, instead = ("A script", "trace what it calls, and script the rest") if is_scripting() else (
+                    "Python", "use torch.jit.script for code that depends on values")
                 warnings.warn(
-                    "Python reads the values of a tensor here: the trace keeps what it does with them as it is, and "
-                    "may be wrong for other inputs (use torch.jit.script for code that depends on values)",
-                    TracerWarning, stacklevel=4)
+                    f"{who} reads the values of a tensor here: the trace keeps what it does with them as it is, and "
+                    f"may be wrong for other inputs ({instead})", TracerWarning, stacklevel=4)
 
     def bounded(self, t: Tensor, low: Any, high: Any, but: Any, error: Exception) -> None:
         if self.mine():

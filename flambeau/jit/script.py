@@ -14,7 +14,7 @@ from typing import Any
 
 from flambeau import nn
 from flambeau.core.tensor import Tensor
-from flambeau.jit.frontend import NotSupportedError, UnsupportedNodeError
+from flambeau.jit.frontend import NotSupportedError
 from flambeau.jit.library import LibraryProgram, adopted, bare_library, is_library
 from flambeau.jit.machine import MYSELF, Builder, Returned
 from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptModule
@@ -386,12 +386,15 @@ class Modules:
             for module, made, name in found:
                 done.add((id(made), name))
                 wanted = f"{name}.fget" if isinstance(getattr(type(module), name), property) else name
-                if wanted in made.__dict__["_programs"]:
+                programs = made.__dict__["_programs"]
+                if wanted in programs:
                     continue
                 try:
                     self.translate(module, made, [wanted])
-                except UnsupportedNodeError as error:
-                    made.__dict__["_programs"][wanted] = IgnoredMethod(Ignored(None, name, str(error)))
+                except (NotSupportedError, OSError) as error:
+                    for unmade in [n for n, program in programs.items() if program is None]:
+                        del programs[unmade]
+                    programs[wanted] = IgnoredMethod(Ignored(None, name, str(error)))
 
 
 def _check_hooks(module: nn.Module) -> None:

@@ -44,7 +44,15 @@ class Scaled(nn.Module):
         return sorted(vars(self)) and x
 
     def unscriptable(self, x):
-        return (lambda: x)()
+        return self.twice_in_python(x)
+
+    def twice_in_python(self, x):
+        return (lambda: self.helper(x))()
+
+    def helper(self, x):
+        return x
+
+    without_source = property(lambda self: 3)
 
 
 class Outer(nn.Module):
@@ -99,6 +107,8 @@ def test_methods_and_properties_of_submodules():
         assert one(X).tolist() == model(X).tolist()
     with pytest.raises(RuntimeError, match="unscriptable cannot be called in a script: Lambda"):
         script(X, True)
+    with pytest.raises(RuntimeError, match=r"without_source cannot be called in a script: .*expected a function"):
+        _ = script.inner.without_source
 
 
 def test_a_module_of_the_library_shows_its_numbers():
