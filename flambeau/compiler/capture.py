@@ -13,6 +13,7 @@ import gc
 import sys
 import threading
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from flambeau.ops.reductions import all as all_
 
 SMALL = 4096  # bytes; an argument that Python reads (sequence lengths) and that is no larger becomes a guard
 _RANDOM = "generator"  # an op with this attribute draws from a stream
+_CALL = SimpleNamespace(name="@call", attributes={})
 
 
 def tap(method: Any) -> Any:
@@ -359,6 +361,12 @@ class Recorder(Numbers):
         )
         self._register(array, value)
         self.made.append(weakref.ref(array))
+
+    @tap
+    def computed(self, results: Any, function: Any, tensors: tuple[Tensor, ...]) -> None:
+        """Arithmetic on arrays beside the ops: a node that calls the same function."""
+        if not self._busy:
+            self._note(_CALL, [self.operand(t) for t in tensors], {"run": function}, None, results)
 
     @tap
     def copied(self, made: np.ndarray, source: np.ndarray) -> None:

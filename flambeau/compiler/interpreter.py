@@ -47,6 +47,9 @@ def run_node(node: Node, operands: list[Any]) -> tuple[Any, ...]:
         reference = Ref(made, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"])
         window(out, reference)[...] = operands[1]
         return (out,)
+    if node.op == "@call":
+        found = node.attrs["run"](*operands)
+        return found if isinstance(found, tuple) else (found,)
     if node.op == "@bits":
         made = node.outputs[0]
         assert made is not None

@@ -473,6 +473,7 @@ class Tensor:
 # What the engine keeps in a tensor's __dict__.
 OWN_ATTRIBUTES = ("_backward_hooks", "_post_accumulate_grad_hooks", "_retains_grad")
 
+
 def wrap(array: Any) -> Tensor:
     """A new tensor without history that shows this array (made 0-d from a NumPy scalar)."""
     t = _new(Tensor)
@@ -493,6 +494,19 @@ def constant(array: Any) -> Tensor:
     if recording.recorder is not None:
         recording.recorder.constant(t._array)
     return t
+
+
+def computed(function: Any, *tensors: Tensor) -> Any:
+    """What `function` makes of the tensors' arrays, without history: a tensor, or a tuple of them for a tuple.
+
+    For arithmetic beside the primitives: a recorder may call `function` again with other values, so it depends on
+    nothing else that changes, and the shapes of its results on nothing but shapes.
+    """
+    made = function(*[plain(t) for t in tensors])
+    results = tuple(map(wrap, made)) if isinstance(made, tuple) else wrap(made)
+    if recording.recorder is not None:
+        recording.recorder.computed(results, function, tensors)
+    return results
 
 
 def alias_as(cls: Any, array: np.ndarray) -> Any:

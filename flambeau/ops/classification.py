@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.core.tensor import Tensor, computed, constant, wrap
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, pow
 from flambeau.ops.comparison import eq, ne
@@ -501,14 +501,23 @@ def multilabel_margin_loss(
     x = input.reshape(1, -1) if input._array.ndim < 2 else input
     classes = x._array.shape[1]
     labels = target._array.reshape(x._array.shape)
+    out_of_range = RuntimeError("argument #2 'target' is out of range")
+    recording.bounded(target, -1, classes - 1, out_of_range)
     if ((labels < -1) | (labels >= classes)).any():
-        raise RuntimeError("argument #2 'target' is out of range")
-    listed = np.logical_and.accumulate(labels >= 0, axis=1)  # (N, L)
-    is_label = ((labels[:, :, None] == np.arange(classes)) & listed[:, :, None]).any(1)  # (N, C)
-    safe = wrap(np.where(listed, labels, 0))
+        raise out_of_range
+
+    shape = x._array.shape
+
+    def compared(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The labels that count, others as 0, (N, L), and which classes each is compared with, (N, L, C)."""
+        labels = target.reshape(shape)
+        listed = np.logical_and.accumulate(labels >= 0, axis=1)
+        is_label = ((labels[:, :, None] == np.arange(classes)) & listed[:, :, None]).any(1)  # (N, C)
+        return np.where(listed, labels, 0), listed[:, :, None] & ~is_label[:, None, :]
+
+    safe, counts = computed(compared, target)
     at_label = x.gather(1, safe)  # (N, L)
     hinge = _above_zero(1 - at_label.unsqueeze(2) + x.unsqueeze(1))  # (N, L, C)
-    counts = wrap(listed[:, :, None] & ~is_label[:, None, :])
     losses = sum(where(counts, hinge, 0), (1, 2)) / (classes or 1)
     return losses.reshape(input._array.shape[:-1]) if reduction == "none" else reduced(losses, reduction)
 

@@ -421,7 +421,7 @@ def empty_strided(
     d = dtype or dtypes.default_dtype()
     reach = 0 if 0 in size else 1 + builtins.sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     storage = Storage.from_bytes(np.empty(reach * d.itemsize, np.uint8))
-    t = wrap(as_strided_array(storage, d, size, stride))
+    t = wrap(recording.known(as_strided_array(storage, d, size, stride)))
     t._storage = storage
     return t.requires_grad_() if requires_grad else t
 

@@ -13,7 +13,7 @@ import numpy as np
 from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.core.tensor import Tensor, computed, constant, wrap
 from flambeau.ops.joining import cat
 from flambeau.ops.matmul import matrix_product as mm
 from flambeau.ops.matmul import mH
@@ -434,7 +434,8 @@ def _lu_factor_vjp(grad: Any, out: Any, shapes: Any) -> Any:
     LU, pivots, _ = out
     m, n = shapes[0][-2:]
     k = min(m, n)
-    P = wrap(permutation_matrix(pivots._array, m, LU._array.dtype))
+    kind = LU._array.dtype
+    P = computed(lambda order: permutation_matrix(order, m, kind), pivots)
     L = add(tril(columns(LU, 0, k), -1), constant(np.eye(m, k, dtype=LU._array.dtype)))
     U = triu(rows(LU, 0, k))
     gL, gU = tril(columns(grad[0], 0, k), -1), triu(rows(grad[0], 0, k))
@@ -497,7 +498,8 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
     empty = constant(np.zeros(0, LU_data._array.dtype))
     P = L = U = empty
     if unpack_pivots:
-        P = wrap(permutation_matrix(LU_pivots._array, m, LU_data._array.dtype))
+        kind = LU_data._array.dtype
+        P = computed(lambda order: permutation_matrix(order, m, kind), LU_pivots)
     if unpack_data:
         L = add(tril(columns(LU_data, 0, k), -1), constant(np.eye(m, k, dtype=LU_data._array.dtype)))
         U = triu(rows(LU_data, 0, k))

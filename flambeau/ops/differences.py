@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, constant, wrap_dim
 from flambeau.ops.comparison import logical_xor
 from flambeau.ops.cumulative import cumsum
 from flambeau.ops.joining import cat
@@ -128,10 +128,9 @@ def _slope(f: Tensor, dim: int, step: Any, edge_order: int) -> Tensor:
         """Distances between neighbours, shaped to multiply `f`."""
         if not isinstance(step, Tensor):
             return float(step) if not isinstance(step, complex) else step
-        part = widths[start:stop]
-        return wrap(part.reshape([-1 if d == dim else 1 for d in range(f._array.ndim)]))
+        along = [-1 if d == dim else 1 for d in range(f._array.ndim)]
+        return computed(lambda places: np.diff(places)[start:stop].reshape(along), step)
 
-    widths = np.diff(step._array) if isinstance(step, Tensor) else None
     parts = []
     if n > 2:
         before, after = step_at(0, n - 2), step_at(1, n - 1)

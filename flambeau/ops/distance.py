@@ -11,7 +11,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import write_out
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.comparison import logical_and, ne
 from flambeau.ops.sliding import in_float32, shape_text
 
@@ -125,7 +125,7 @@ def pdist(input: Tensor, p: float = 2) -> Tensor:
         raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
     check_floating("pdist", input)
     first, second = np.triu_indices(input.shape[0], 1)
-    rows = [input.index_select(0, wrap(index.astype(np.int64))) for index in (first, second)]
+    rows = [input.index_select(0, constant(index.astype(np.int64))) for index in (first, second)]
     return difference_norm(rows[0] - rows[1], p=float(p))
 
 

@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import bump, scalar_name
-from flambeau.core.tensor import Tensor, constant, plain, wrap
+from flambeau.core.tensor import Tensor, computed, constant, plain, wrap
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.comparison import eq, ne
 from flambeau.ops.pointwise import mul
@@ -93,8 +93,8 @@ def embedding(
         return found
     if not scale_grad_by_freq:
         return _scale_gradient(found, to_dtype(ne(input, padding_idx), weight._array.dtype).unsqueeze(-1))
-    factors = _gradient_factors(input._array, padding_idx, weight._array.dtype)
-    return _scale_gradient(found, wrap(factors[..., None]))
+    kind = weight._array.dtype
+    return _scale_gradient(found, computed(lambda indices: _gradient_factors(indices, padding_idx, kind), input))
 
 
 def _row_number(padding_idx: int | None, rows: int) -> int | None:
@@ -121,24 +121,31 @@ def _check_indices(input: Tensor, rows: int, name: str) -> None:
 
 
 def _gradient_factors(indices: Any, padding_idx: int | None, dtype: Any) -> Any:
-    """What to multiply the gradient of each looked-up row with, so that frequent rows do not move more."""
+    """What to multiply the gradient of each looked-up row with, (…, 1), so that frequent rows do not move more."""
     _, inverse, counts = np.unique(indices, return_inverse=True, return_counts=True)
     factors = (1 / counts[inverse.reshape(indices.shape)]).astype(dtype)
     if padding_idx is not None:
         factors[indices == padding_idx] = 0
-    return factors
+    return factors[..., None]
 
 
 def embedding_renorm_(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float = 2.0) -> Tensor:
     """Scale the rows of `weight` with these numbers, in place, down to at most `max_norm`. No history is recorded."""
-    table = plain(weight)
-    numbers = np.unique(indices._array)
-    rows = table[numbers]
-    norms = np.linalg.norm(rows, ord=norm_type, axis=1)
-    too_long = norms > max_norm
-    scale = max_norm / (norms[too_long] + 1e-7)
-    table[numbers[too_long]] = rows[too_long] * scale[:, None].astype(table.dtype)
-    bump(weight)
+
+    def scale(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        numbers = np.unique(indices)
+        rows = table[numbers]
+        norms = np.linalg.norm(rows, ord=norm_type, axis=1)
+        too_long = norms > max_norm
+        scale = max_norm / (norms[too_long] + 1e-7)
+        table[numbers[too_long]] = rows[too_long] * scale[:, None].astype(table.dtype)
+        return table
+
+    if recording.recorder is not None:  # as a write that it can see
+        weight.detach().copy_(computed(lambda table, indices: scale(table.copy(), indices), weight, indices))
+    else:
+        scale(plain(weight), indices._array)
+        bump(weight)
     return weight
 
 
@@ -172,22 +179,25 @@ def embedding_bag(
         raise ValueError("max mode does not support scaling the gradient by the frequency")
     if per_sample_weights is not None:
         _check_sample_weights(per_sample_weights, input, weight, mode)
-    numbers, bags, count = _bags(input, offsets, include_last_offset)
-    flat = wrap(numbers)
+    flat, bags, count = _bags(input, offsets, include_last_offset)
     padding_idx = _row_number(padding_idx, weight._array.shape[0])
     found = embedding(flat, weight, None, max_norm, norm_type, scale_grad_by_freq)  # (N, D)
-    counts = np.ones(len(numbers), bool) if padding_idx is None else numbers != padding_idx
+    counts = constant(np.ones(flat._array.shape, bool)) if padding_idx is None else ne(flat, padding_idx)
     if mode == "max":
         return _bag_maximum(found, bags, counts, count)
     if per_sample_weights is not None:
         found = found * per_sample_weights.reshape(-1, 1)
     if padding_idx is not None:
-        found = mul(found, wrap(counts[:, None].astype(found._array.dtype)))
-    total = _add_rows(found, wrap(bags), rows=count)
+        found = mul(found, counts.unsqueeze(1))
+    total = _add_rows(found, bags, rows=count)
     if mode == "sum":
         return total
-    sizes = np.maximum(np.bincount(bags[counts], minlength=count), 1).astype(total._array.dtype)
-    return total / wrap(sizes[:, None])
+    return total / computed(lambda bags, counts: _sizes(bags, counts, count), bags, counts)
+
+
+def _sizes(bags: np.ndarray, counts: np.ndarray, count: int) -> np.ndarray:
+    """How many rows each bag has, at least 1, (B, 1)."""
+    return np.maximum(np.bincount(bags[counts], minlength=count), 1)[:, None]
 
 
 def _check_sample_weights(weights: Tensor, input: Tensor, weight: Tensor, mode: str) -> None:
@@ -207,14 +217,14 @@ def _check_sample_weights(weights: Tensor, input: Tensor, weight: Tensor, mode: 
         )
 
 
-def _bags(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> tuple[Any, Any, int]:
+def _bags(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> tuple[Tensor, Tensor, int]:
     """(row numbers, the bag of each, number of bags)"""
     indices = input._array
     if indices.ndim == 2:
         if offsets is not None:
             raise ValueError("if input is 2D, then offsets has to be None: the rows are bags of equal length.")
         count, length = indices.shape
-        return indices.reshape(-1), np.repeat(np.arange(count), length), count
+        return input.reshape(-1), constant(np.repeat(np.arange(count), length)), count
     if indices.ndim != 1:
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {indices.ndim}")
     if offsets is None:
@@ -228,27 +238,32 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> t
         raise RuntimeError(
             f"offsets[-1] can not be greater than input's length({indices.size}), but got offsets[-1] of {starts[-1]}"
         )
-    if include_last_offset:
-        if starts.size == 0:
-            raise RuntimeError("include_last_offset: number of offset should be at least 1")
-        starts = starts[:-1]
-    bags = np.searchsorted(starts, np.arange(indices.size), side="right") - 1
-    return indices, bags, len(starts)
+    recording.bounded(offsets, 0, indices.size, RuntimeError(f"offsets outside of an input of {indices.size} rows"))
+    count = len(starts) - include_last_offset
+    if count < 0:
+        raise RuntimeError("include_last_offset: number of offset should be at least 1")
+    places = np.arange(indices.size)
+    return input, computed(lambda starts: np.searchsorted(starts[:count], places, side="right") - 1, offsets), count
 
 
-def _bag_maximum(found: Tensor, bags: Any, counts: Any, count: int) -> Tensor:
+def _bag_maximum(found: Tensor, bags: Tensor, counts: Tensor, count: int) -> Tensor:
     """For each bag and column the largest value, whose gradient goes to the first row that has it."""
-    values = found._array
-    width = values.shape[1]
-    first = np.zeros((count, width), np.int64)
-    empty = np.ones(count, bool)
-    for bag in np.unique(bags[counts]):
-        members = np.flatnonzero((bags == bag) & counts)
-        first[bag] = members[values[members].argmax(0)]
-        empty[bag] = False
-    if values.shape[0] == 0:
-        return constant(np.zeros((count, width), values.dtype))
-    return found.gather(0, wrap(first)).masked_fill(wrap(empty[:, None]), 0)
+    length, width = found._array.shape
+    if length == 0:
+        return constant(np.zeros((count, width), found._array.dtype))
+
+    def largest(values: np.ndarray, bags: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row that each value comes from, and which bags have none."""
+        first = np.zeros((count, width), np.int64)
+        empty = np.ones((count, 1), bool)
+        for bag in np.unique(bags[counts]):
+            members = np.flatnonzero((bags == bag) & counts)
+            first[bag] = members[values[members].argmax(0)]
+            empty[bag] = False
+        return first, empty
+
+    first, empty = computed(largest, found, bags, counts)
+    return found.gather(0, first).masked_fill(empty, 0)
 
 
 # ---- one-hot -------------------------------------------------------------------------------------

@@ -131,7 +131,8 @@ def embedding_bag(
         indices, weight, offsets, scale_grad_by_freq=scale_grad_by_freq, mode=("sum", "mean", "max")[mode],
         per_sample_weights=per_sample_weights, include_last_offset=include_last_offset, padding_idx=padding_idx,
     )  # fmt: skip
-    numbers, bags, count = embedding._bags(indices, offsets, include_last_offset)
+    flat, bag_of, count = embedding._bags(indices, offsets, include_last_offset)
+    numbers, bags = flat._array, bag_of._array
     if mode == 0:
         nothing = np.zeros(count, np.int64)
         return out, constant(np.zeros(0, np.int64)), wrap(nothing), wrap(nothing.copy())

@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name, write_out
-from flambeau.core.tensor import Tensor, constant, dim_of_name, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, constant, dim_of_name, wrap_dim
 from flambeau.ops import pointwise
 from flambeau.ops.arithmetic import _lerp
 from flambeau.ops.comparison import eq, isnan, logical_and, logical_or
@@ -368,36 +368,20 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
         raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
     if q._array.dtype != input._array.dtype:
         raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
+    out_of_range = RuntimeError(f"{name}() q values must be in the range [0, 1]")
+    recording.bounded(q, 0, 1, out_of_range)
     if not ((q._array >= 0) & (q._array <= 1)).all():
-        raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
+        raise out_of_range
     x = reshape(input, (-1,)) if dim is None else input
     at = 0 if dim is None else wrap_dim(dim, input._array.ndim)
     moved = x.unsqueeze(-1) if x._array.ndim == 0 else x.transpose(at, -1)
     ordered = moved.sort(-1).values  # (..., n)
-    values = ordered._array
-    n = values.shape[-1]
-    bad = np.isnan(values)
-    count = (n - bad.sum(-1, keepdims=True)) if skip_nan else np.full((*values.shape[:-1], 1), n)
-    levels = np.atleast_1d(q._array).astype(values.dtype)
-    ranks = levels * np.maximum(count - 1, 0).astype(values.dtype)
-    if not skip_nan:  # nan sorts last: a row with one gives nan at every level
-        ranks = np.where(bad.any(-1, keepdims=True), values.dtype.type(n - 1), ranks)
-    if how == "lower":
-        ranks = np.floor(ranks)
-    elif how == "higher":
-        ranks = np.ceil(ranks)
-    elif how == "nearest":
-        ranks = np.round(ranks)
-    low = np.floor(ranks).astype(np.int64)
-    part = wrap((np.full_like(ranks, 0.5) if how == "midpoint" else ranks - low).astype(values.dtype))
+    low, high, part, span = computed(lambda values, levels: _ranks(values, levels, how, skip_nan), ordered, q)
     if q._requires_grad and how == "linear":
-        span = np.where(np.isnan(values[..., -1:]), 0, n - 1) if not skip_nan else np.maximum(count - 1, 0)
-        exact = mul(reshape(q, (-1,)), wrap(span.astype(values.dtype)))
+        exact = mul(reshape(q, (-1,)), span)
         part = add(part, sub(exact, exact.detach()))  # the value as above, with the derivative for q
-    high = np.ceil(ranks).astype(np.int64)
-    below = ordered.gather(-1, wrap(low))
-    above = ordered.gather(-1, wrap(high))
-    out = _lerp(below, above, part)  # (..., levels)
+    levels = q._array.reshape(-1)
+    out = _lerp(ordered.gather(-1, low), ordered.gather(-1, high), part)  # (..., levels)
     if dim is None:
         out = reshape(out, (*(1,) * input._array.ndim, levels.size)) if keepdim else reshape(out, (levels.size,))
     elif input._array.ndim == 0:
@@ -407,3 +391,21 @@ def _quantile(name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, 
         out = out if keepdim else out.squeeze(at)
     out = out.movedim(-1, 0)
     return out.squeeze(0) if q._array.ndim == 0 else out
+
+
+def _ranks(values: np.ndarray, q: np.ndarray, how: str, skip_nan: bool) -> tuple[np.ndarray, ...]:
+    """For rows in order and levels q: positions below and above, (..., levels), how far it is from one to the other,
+    and by how many positions a level of 1 lies above one of 0, (..., 1)."""
+    n, kind = values.shape[-1], values.dtype
+    bad = np.isnan(values)
+    count = (n - bad.sum(-1, keepdims=True)) if skip_nan else np.full((*values.shape[:-1], 1), n)
+    ranks = np.atleast_1d(q).astype(kind) * np.maximum(count - 1, 0).astype(kind)
+    span = np.maximum(count - 1, 0)
+    if not skip_nan:  # nan sorts last: a row with one gives nan at every level
+        ranks = np.where(bad.any(-1, keepdims=True), kind.type(n - 1), ranks)
+        span = np.where(bad[..., -1:], 0, n - 1)
+    if how in ("lower", "higher", "nearest"):
+        ranks = {"lower": np.floor, "higher": np.ceil, "nearest": np.round}[how](ranks)
+    low, high = np.floor(ranks).astype(np.int64), np.ceil(ranks).astype(np.int64)
+    part = np.full_like(ranks, 0.5) if how == "midpoint" else ranks - low
+    return low, high, part.astype(kind), span.astype(kind)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from typing import Any
 
 import numpy as np
 
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, computed, constant
+from flambeau.ops.pointwise import mul
 from flambeau.ops.pooling_max import gather_planes
 from flambeau.ops.sliding import shape_text
 
@@ -50,7 +52,7 @@ def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mod
         points = [inside(p, n, padding_mode, align_corners) for p, n in zip(points, size)]
     if mode == "nearest":
         # Rounding has derivative 0, which the grid must receive.
-        return weighted_sum(input, [[(np.rint(p._array), p * 0 + 1)] for p in points], size)
+        return weighted_sum(input, [[(p.detach().round(), p * 0 + 1)] for p in points], size)
     return weighted_sum(input, [two_neighbours(p) for p in points], size)
 
 
@@ -74,45 +76,51 @@ def check_shapes(input: Tensor, grid: Tensor, mode: str) -> None:
         )
 
 
-Neighbour = tuple[np.ndarray, Tensor]  # position along one dimension, weight
+Neighbour = tuple[Tensor, Tensor]  # position along one dimension, weight
 
 
 def weighted_sum(input: Tensor, neighbours: list[list[Neighbour]], size: Any) -> Tensor:
     """The sum over all combinations of one neighbour per dimension; positions outside the input count as zero."""
     out = None
     for choice in itertools.product(*neighbours):
-        flat: Any = 0
-        valid: Any = True
-        weight: Any = None
-        for (position, share), n in zip(choice, size):
-            within = (position >= 0) & (position < n)
-            valid = within & valid
-            flat = flat * n + np.where(within, position, 0).astype(np.int64)
-            weight = share if weight is None else weight * share
-        weight = weight * wrap(valid.astype(weight._array.dtype))
-        part = gather_planes(input, wrap(flat[:, None])) * weight.unsqueeze(1)
+        flat, valid = computed(lambda *positions: _places(positions, size), *(position for position, _ in choice))
+        weight = functools.reduce(mul, [share for _, share in choice]) * valid
+        part = gather_planes(input, flat) * weight.unsqueeze(1)
         out = part if out is None else out + part
     return out
 
 
+def _places(positions: Any, size: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Index into the flattened input, with a dimension of 1 for the channels, and 1 where it is inside, else 0."""
+    flat: Any = 0
+    valid: Any = True
+    for position, n in zip(positions, size):
+        within = (position >= 0) & (position < n)
+        valid = within & valid
+        flat = flat * n + np.where(within, position, 0).astype(np.int64)
+    return flat[:, None], valid.astype(positions[0].dtype)
+
+
 def two_neighbours(point: Tensor) -> list[Neighbour]:
-    left = np.floor(point._array)
-    share = point - wrap(left)
+    left = point.detach().floor()
+    share = point - left
     return [(left, 1 - share), (left + 1, share)]
 
 
 def inside(point: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
     """Coordinates moved into the input: a map linear in pieces, with slope 1, -1, or 0 on the border and beyond."""
-    values = point._array
-    slope = np.ones_like(values)
-    if padding_mode == "reflection":
-        moved, slope = mirrored(values, size, align_corners)
-    else:
-        moved = values
-    slope = np.where((moved > 0) & (moved < size - 1), slope, 0).astype(values.dtype)
-    moved = np.clip(np.nan_to_num(moved, nan=0.0), 0, size - 1)
-    offset = np.where(slope == 0, moved, moved - slope * values).astype(values.dtype)
-    return point * wrap(slope) + wrap(offset)
+
+    def line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slope and offset for each point."""
+        moved, slope = values, np.ones_like(values)
+        if padding_mode == "reflection":
+            moved, slope = mirrored(values, size, align_corners)
+        slope = np.where((moved > 0) & (moved < size - 1), slope, 0).astype(values.dtype)
+        moved = np.clip(np.nan_to_num(moved, nan=0.0), 0, size - 1)
+        return slope, np.where(slope == 0, moved, moved - slope * values).astype(values.dtype)
+
+    slope, offset = computed(line, point)
+    return point * slope + offset
 
 
 def mirrored(values: np.ndarray, size: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -131,19 +139,21 @@ def cubic_sample(input: Tensor, points: list[Tensor], size: Any, padding_mode: s
     """Four neighbours per dimension with Keys' weights, a = -0.75; the padding applies to each neighbour."""
     neighbours = []
     for point, n in zip(points, size):
-        left = np.floor(point._array)
-        share = point - wrap(left)
-        row = []
-        for offset, weight in zip(range(-1, 3), cubic_weights(share)):
-            position = left + offset
-            if padding_mode != "zeros":
-                if padding_mode == "reflection":
-                    position = mirrored(position, n, align_corners)[0]
-                position = np.clip(np.nan_to_num(position), 0, n - 1)
-                position = np.trunc(position)
-            row.append((position, weight))
-        neighbours.append(row)
+        left = point.detach().floor()
+        positions = [_padded(left + offset, n, padding_mode, align_corners) for offset in range(-1, 3)]
+        neighbours.append(list(zip(positions, cubic_weights(point - left))))
     return weighted_sum(input, neighbours, size)
+
+
+def _padded(position: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
+    """Positions moved into the input, unless what is outside counts as zero."""
+
+    def moved(values: np.ndarray) -> np.ndarray:
+        if padding_mode == "reflection":
+            values = mirrored(values, size, align_corners)[0]
+        return np.trunc(np.clip(np.nan_to_num(values), 0, size - 1))
+
+    return position if padding_mode == "zeros" else computed(moved, position)
 
 
 def cubic_weights(t: Tensor) -> list[Tensor]:
@@ -188,7 +198,7 @@ def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> 
     axes = [steps(n, align_corners, theta._array.dtype) for n in size[2:]]
     mesh = np.meshgrid(*axes, indexing="ij")
     base = np.stack([*reversed(mesh), np.ones_like(mesh[0])], -1).reshape(1, -1, rank + 1)
-    points = wrap(np.broadcast_to(base, (size[0], *base.shape[1:])).copy()).matmul(theta.transpose(1, 2))
+    points = constant(np.broadcast_to(base, (size[0], *base.shape[1:])).copy()).matmul(theta.transpose(1, 2))
     return points.reshape(size[0], *size[2:], rank)
 
 

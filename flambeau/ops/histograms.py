@@ -10,7 +10,7 @@ import numpy as np
 from flambeau.core import recording
 from flambeau.core.inplace import scalar_name
 from flambeau.core.return_types import TYPES
-from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.core.tensor import Tensor, computed, constant, wrap
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -29,11 +29,11 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if array.ndim != 1 or array.min() < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if weights is None:
-        return wrap(np.bincount(array, minlength=minlength).astype(np.int64, copy=False))
+        return constant(np.bincount(array, minlength=minlength).astype(np.int64, copy=False))
     if weights._array.shape != array.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
-    sums = np.bincount(array, weights._array.astype(np.float64), minlength)
-    return wrap(sums.astype(np.float32) if weights._array.dtype == np.float32 else sums)
+    kind = np.float32 if weights._array.dtype == np.float32 else np.float64
+    return computed(lambda x, w: np.bincount(x, w.astype(np.float64), minlength).astype(kind), input, weights)
 
 
 def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
@@ -46,11 +46,15 @@ def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
     low, high = (float(v.item()) if isinstance(v, Tensor) else float(v) for v in (min, max))
     if low > high:
         raise RuntimeError("torch.histc: max must be larger than min")
-    flat = array.reshape(-1).astype(np.float64)
-    low, high = _range(flat, low, high, "torch.histc", margin=1.0)
-    inside = flat[(flat >= low) & (flat <= high)]
-    bin_of = np.minimum(((inside - low) * bins / (high - low)).astype(np.int64), bins - 1)
-    return wrap(np.bincount(bin_of, minlength=bins).astype(array.dtype))
+
+    def count(x: np.ndarray) -> np.ndarray:
+        flat = x.reshape(-1).astype(np.float64)
+        first, last = _range(flat, low, high, "torch.histc", margin=1.0)
+        inside = flat[(flat >= first) & (flat <= last)]
+        bin_of = np.minimum(((inside - first) * bins / (last - first)).astype(np.int64), bins - 1)
+        return np.bincount(bin_of, minlength=bins).astype(x.dtype)
+
+    return computed(count, input)
 
 
 def _range(flat: np.ndarray, low: float, high: float, name: str, margin: float) -> tuple[float, float]:

@@ -288,7 +288,7 @@ def index_arrays(view: Tensor, advanced: list[tuple[int, Tensor]]) -> tuple[tupl
             recording.read(item)
             for offset, positions in enumerate(np.nonzero(item._array)):
                 dims.append(dim + offset)
-                indices.append(wrap(positions))
+                indices.append(constant(positions))
         else:
             dims.append(dim)
             indices.append(item)

@@ -10,7 +10,7 @@ import numpy as np
 
 from flambeau.core import dtype as dtypes
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, constant, wrap_dim
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.shape import _expand, _rejoin, _restack, reshape
 
@@ -249,4 +249,4 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
         return constant(np.empty(0, input._array.dtype))
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     positions = np.array(list(choose(range(input._array.size), r)), np.int64).reshape(-1, r)
-    return input[wrap(positions)]
+    return input[constant(positions)]

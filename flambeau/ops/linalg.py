@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.modes import modes
-from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, constant, wrap, wrap_dim
 from flambeau.ops.cofactors import cofactors
 from flambeau.ops.decompositions import (
     LinAlgError,
@@ -169,7 +169,7 @@ def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = N
     """Moore-Penrose inverse; singular values below max(atol, rtol · largest) count as zero."""
     check_matrix("pinv", A, square=hermitian)
     relative, absolute = _tolerances(A, atol, rcond if rcond is not None else rtol)
-    return _pinv(A, wrap(relative), wrap(absolute), hermitian=hermitian)
+    return _pinv(A, constant(relative), constant(absolute), hermitian=hermitian)
 
 
 def _tolerances(A: Tensor, atol: Any, rtol: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -292,9 +292,13 @@ def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: An
     relative, absolute = _tolerances(A, tol if tol is not None else atol, 0.0 if tol is not None else rtol)
     if 0 in A._array.shape[-2:]:
         return constant(np.zeros(A._array.shape[:-2], np.int64))
-    S = np.abs(np.linalg.eigvalsh(A._array)) if hermitian else np.linalg.svd(A._array, compute_uv=False)
-    limit = np.maximum(relative * S.max(-1, keepdims=True), absolute)
-    return wrap(np.asarray((limit < S).sum(-1), np.int64))
+
+    def count(A: Any) -> Any:
+        S = np.abs(np.linalg.eigvalsh(A)) if hermitian else np.linalg.svd(A, compute_uv=False)
+        limit = np.maximum(relative * S.max(-1, keepdims=True), absolute)
+        return np.asarray((limit < S).sum(-1), np.int64)
+
+    return computed(count, A)
 
 
 def cond(A: Tensor, p: Any = None) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.decompositions import check_matrix, columns, rows
 from flambeau.ops.joining import cat
 from flambeau.ops.linalg import inv
@@ -24,7 +24,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
             f"{A._array.shape[-2] if A._array.ndim > 1 else 1} by {A._array.shape[-1] if A._array.ndim else 1} matrices"
         )
     if n == 0:
-        eye = wrap(np.array(np.broadcast_to(np.eye(A._array.shape[-1], dtype=A._array.dtype), A._array.shape)))
+        eye = constant(np.array(np.broadcast_to(np.eye(A._array.shape[-1], dtype=A._array.dtype), A._array.shape)))
         return add(eye, mul(A, 0)) if A._requires_grad else eye
     if n < 0:
         A, n = inv(A), -n

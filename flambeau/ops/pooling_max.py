@@ -10,10 +10,10 @@ import numpy as np
 
 from flambeau.core.dispatch import primitive
 from flambeau.core.modes import modes
-from flambeau.core.random import default_generator, uniform
 from flambeau.core.tensor import Tensor, wrap
 from flambeau.ops.native import accelerated, onednn, usable
 from flambeau.ops.pooling import adaptive_arguments, batched_call, bins, overhang, pool_arguments
+from flambeau.ops.random import uniform_draws, write_draws
 from flambeau.ops.sliding import (
     Sizes,
     empty_like_order,
@@ -384,11 +384,11 @@ def fractional_maxima(op: str, rank: int, input: Any, kernel_size: Any, output_s
     planes = (x.shape[0], x.shape[1]) if x.ndim == rank + 2 else (1, x.shape[0])
     if samples is None:
         drawn = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-        samples = wrap(uniform(default_generator, (*planes, rank), drawn))
+        samples = write_draws(wrap(np.empty((*planes, rank), drawn)), uniform_draws(drawn, 0, 1, None))
     elif samples._array.ndim != 3 or samples.shape[0] < planes[0] or tuple(samples.shape[1:]) != (planes[1], rank):
         raise RuntimeError(f"{op}: expected random samples of shape {(*planes, rank)}, got {tuple(samples.shape)}")
     else:
-        samples = wrap(samples._array[:planes[0]])  # as in PyTorch, they may be for a larger batch
+        samples = samples[: planes[0]]  # as in PyTorch, they may be for a larger batch
     return irregular(
         rank, input, lambda t: argmax_sampled_boxes(t, samples, kernel=kernel, count=count), return_indices)
 

@@ -14,7 +14,7 @@ from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import copy_slices
 from flambeau.core.storage import as_strided_array
-from flambeau.core.tensor import Tensor, constant, storage_of, strides_of, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, constant, storage_of, strides_of, wrap_dim
 from flambeau.ops.gathering import index_select
 from flambeau.ops.pointwise import pow as power
 from flambeau.ops.reductions import _sum
@@ -316,9 +316,9 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     sizes = as_sizes((shape.tolist() if isinstance(shape, Tensor) else shape,))
     if any(n < 0 for n in sizes):
         raise ValueError(f"'shape' cannot have negative values, but got {tuple(sizes)}")
-    flat = indices._array.astype(np.int64)
     strides = [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
-    return tuple(wrap(np.asarray(flat // s % n)) for s, n in zip(strides, sizes, strict=True))
+    places = list(zip(strides, sizes, strict=True))
+    return computed(lambda i: tuple(np.asarray(i.astype(np.int64) // s % n) for s, n in places), indices)
 
 
 # ---- a copy with one region replaced ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 
 from flambeau.core import return_types
 from flambeau.core.dispatch import primitive
-from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.decompositions import columns
 from flambeau.ops.matmul import matrix_product as mm
 from flambeau.ops.matmul import mH
@@ -29,7 +29,7 @@ def householder_product(input: Tensor, tau: Tensor) -> Tensor:
         raise RuntimeError(
             "torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]"
         )
-    Q = wrap(np.array(np.broadcast_to(np.eye(m, n, dtype=input._array.dtype), input._array.shape)))
+    Q = constant(np.array(np.broadcast_to(np.eye(m, n, dtype=input._array.dtype), input._array.shape)))
     if not k and input._requires_grad:  # no reflection, but still an input of the graph
         Q = add(Q, mul(input, 0))
     return _reflect(input, tau, Q, range(k - 1, -1, -1), False)

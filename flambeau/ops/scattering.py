@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, constant, wrap_dim
 from flambeau.ops.arithmetic import clamp_min
 from flambeau.ops.comparison import eq, logical_and
 from flambeau.ops.gathering import check_along
@@ -362,5 +362,5 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     shape = list(common_shape(tuple(n), tuple(m)))
     input = input.expand(shape[:dim] + [size] + shape[dim + 1 :])
     indices = indices.expand(shape[:dim] + [wanted] + shape[dim + 1 :])
-    return gather(input, dim, indices if not size else wrap(indices._array % size))
+    return gather(input, dim, indices if not size else computed(lambda i: i % size, indices))
 

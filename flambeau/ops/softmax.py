@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from flambeau.core import dtype as dtypes
-from flambeau.core import random_distributions as distributions
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
 from flambeau.core.modes import modes
-from flambeau.core.random import default_generator
-from flambeau.core.tensor import Tensor, dim_of_name, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, dim_of_name, wrap, wrap_dim
 from flambeau.ops.casting import to_dtype
 from flambeau.ops.native import accelerated, large, onednn
-from flambeau.ops.pointwise import FORMULA, exp, mul, neg, sub
+from flambeau.ops.pointwise import FORMULA, exp, log, mul, neg, sub
+from flambeau.ops.random import exponential_
 from flambeau.ops.reductions import sum
 
 # Rows are treated in blocks of about this many elements, which stay in the cache from step to step.
@@ -177,17 +176,19 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     Shapes: any. Dtypes: floating, kept. Source: Jang et al. 2017, "Categorical reparameterization with Gumbel-softmax".
     """
     array = logits._array
-    gumbels = wrap(-np.log(distributions.exponential(default_generator, array.shape, array.dtype)))
+    gumbels = -log(exponential_(wrap(np.empty(array.shape, array.dtype))))
     soft = softmax((logits + gumbels) / tau, dim)
     if not hard:
         return soft
     axis = wrap_dim(dim, array.ndim)
-    chosen = np.zeros_like(array)
-    if array.ndim:
-        np.put_along_axis(chosen, np.expand_dims(soft._array.argmax(axis), axis), 1, axis)
-    else:
-        chosen[...] = 1
-    return wrap(chosen) - soft.detach() + soft
+
+    def chosen(weights: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(weights, order="C") if weights.ndim else np.ones_like(weights)
+        if weights.ndim:
+            np.put_along_axis(found, np.expand_dims(weights.argmax(axis), axis), 1, axis)
+        return found
+
+    return computed(chosen, soft) - soft.detach() + soft
 
 
 def _samples(make: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.dispatch import primitive
 from flambeau.core.return_types import TYPES
-from flambeau.core.tensor import Tensor, constant, wrap, wrap_dim
+from flambeau.core.tensor import Tensor, computed, constant, wrap, wrap_dim
 from flambeau.ops.indexing_kernels import at_least_1d, zeros
 from flambeau.ops.scattering import _scatter
 from flambeau.ops.shape import _unsqueeze
@@ -201,8 +201,12 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
         raise TypeError("isin(): at least one of elements and test_elements must be a Tensor")
     both = (elements, test_elements)
     kind = dtypes.result_of(arrays, [v for v in both if not isinstance(v, Tensor)]).numpy
-    a, b = (comparable((v._array if isinstance(v, Tensor) else np.asarray(v)).astype(kind)) for v in both)
-    return wrap(np.isin(a, b, invert=invert))
+
+    def occurs(*arrays: np.ndarray) -> np.ndarray:
+        a, b = (comparable(v.astype(kind)) for v in arrays)
+        return np.asarray(np.isin(a, b, invert=invert))
+
+    return computed(occurs, *(v if isinstance(v, Tensor) else constant(np.asarray(v)) for v in both))
 
 
 # ---- places in a sorted sequence ------------------------------------------------------------------------------
@@ -232,7 +236,6 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
                                f"{sorter.dtype}")
         if sorter._array.size and (sorter._array.min() < 0 or sorter._array.max() >= sequence.shape[-1]):
             raise RuntimeError("torch.searchsorted(): sorter index out of range")
-        sequence = np.take_along_axis(sequence, sorter._array, -1)
     values = input._array if isinstance(input, Tensor) else np.asarray(input)
     if not isinstance(input, Tensor) and sequence.ndim != 1:
         raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is "
@@ -251,23 +254,32 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
                            "tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(sequence.shape)} and input "
                            f"value tensor {list(values.shape)}")
-    return wrap(_insertion(sequence, values, right).astype(np.int32 if out_int32 else np.int64, copy=False))
+    return _insertion(sorted_sequence, input, right, out_int32, sorter)
 
 
-def _insertion(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
+def _insertion(sequence: Tensor, values: Any, right: bool, out_int32: bool, sorter: Tensor | None = None) -> Tensor:
+    """The positions as a tensor; `sorter` lists the sequence in order."""
     side: Any = "right" if right else "left"
-    sequence, values = comparable(sequence), comparable(values)
-    if sequence.ndim == 1:
-        return np.asarray(np.searchsorted(sequence, values, side))
-    out = np.empty(values.shape, np.int64)
-    for row in np.ndindex(sequence.shape[:-1]):
-        out[row] = np.searchsorted(sequence[row], values[row], side)
-    return out
+    kind = np.int32 if out_int32 else np.int64
+
+    def find(sequence: np.ndarray, values: np.ndarray, *order: np.ndarray) -> np.ndarray:
+        for positions in order:
+            sequence = np.take_along_axis(sequence, positions, -1)
+        sequence, values = comparable(sequence), comparable(values)
+        if sequence.ndim == 1:
+            return np.asarray(np.searchsorted(sequence, values, side)).astype(kind, copy=False)
+        out = np.empty(values.shape, kind)
+        for row in np.ndindex(sequence.shape[:-1]):
+            out[row] = np.searchsorted(sequence[row], values[row], side)
+        return out
+
+    if not isinstance(values, Tensor):
+        values = constant(np.asarray(values))
+    return computed(find, sequence, values, *([] if sorter is None else [sorter]))
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """Which interval between `boundaries` each value lies in; `right` puts a value on a boundary into the next."""
     if boundaries._array.ndim != 1:
         raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries._array.ndim})")
-    values = input._array if isinstance(input, Tensor) else np.asarray(input)
-    return wrap(_insertion(boundaries._array, values, right).astype(np.int32 if out_int32 else np.int64, copy=False))
+    return _insertion(boundaries, input, right, out_int32)

@@ -9,7 +9,7 @@ import numpy as np
 from flambeau.core import dtype as dtypes
 from flambeau.core import recording
 from flambeau.core.dtype import scalar_name
-from flambeau.core.tensor import Tensor, wrap
+from flambeau.core.tensor import Tensor, constant
 from flambeau.ops.arithmetic import clamp
 from flambeau.ops.complex import complex as make_complex
 from flambeau.ops.complex import imag, real
@@ -83,7 +83,9 @@ def cov(
     apart = sub(x, _unsqueeze(average, dim=1))
     other = apart if weights is None else mul(apart, weights)
     product = mm(apart, _transpose(conj(other), dim0=0, dim1=1))
-    out = div(product, divisor if isinstance(divisor, Tensor) else wrap(np.array(divisor, product._array.real.dtype)))
+    if not isinstance(divisor, Tensor):
+        divisor = constant(np.array(divisor, product._array.real.dtype))
+    out = div(product, divisor)
     return _squeeze(out, dims=(0, 1)) if out._array.shape == (1, 1) else out
 
 

@@ -10,7 +10,7 @@ from flambeau.core import dtype as dtypes
 from flambeau.core import recording, return_types
 from flambeau.core.dispatch import primitive
 from flambeau.core.inplace import scalar_name
-from flambeau.core.tensor import Tensor, constant, wrap
+from flambeau.core.tensor import Tensor, computed, constant
 from flambeau.ops.comparison import eq, isfinite, isnan, logical_and, logical_or
 from flambeau.ops.pointwise import abs as abs_
 from flambeau.ops.pointwise import constant_grad, div, mul, pow, rint, sub, where, zero_of
@@ -254,5 +254,6 @@ def isneginf(input: Tensor) -> Tensor:
 
 def isreal(input: Tensor) -> Tensor:
     """Where the imaginary part is 0."""
-    array = input._array
-    return wrap(np.asarray(array.imag == 0) if array.dtype.kind == "c" else np.ones(array.shape, bool))
+    if input._array.dtype.kind != "c":
+        return constant(np.ones(input._array.shape, bool))
+    return computed(lambda x: np.asarray(x.imag == 0), input)
