@@ -55,7 +55,7 @@ def loop(builder: Any, begin: Any, end: Any, step: int = 1) -> Iterator[Any]:
     index = builder.phi(reg.i64)
     index.add_incoming(begin, before)
     yield index
-    following = builder.add(index, _i64(step))
+    following = reg.opaque(builder, builder.add(index, _i64(step)))
     index.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, end), body, done)
     builder.position_at_end(done)

@@ -55,16 +55,6 @@ def minimum(b: ir.IRBuilder, x: Any, y: Any) -> Any:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
-def opaque(b: ir.IRBuilder, x: Any) -> Any:
-    """The same i64, of which LLVM knows nothing.
-
-    Of an index that is counted this way it does not know that it is one, so that its loop strength reduction, which
-    takes half the time of making machine code, has nothing to do. Measured on the kernels of four models (Zen 3): the
-    code is as fast, for addresses of base and index cost nothing extra.
-    """
-    return b.asm(ir.FunctionType(i64, [i64]), "", "=r,0", [x], False)
-
-
 def loop(
     b: ir.IRBuilder,
     start: Any,
@@ -102,7 +92,7 @@ def loop(
     end = b.block
     following = b.add(index, const(step), flags=("nuw", "nsw"))
     if not reduced:
-        following = opaque(b, following)
+        following = reg.opaque(b, following)
     index.add_incoming(following, end)
     for phi, value in zip(phis, made):
         phi.add_incoming(value, end)
