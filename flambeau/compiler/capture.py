@@ -9,7 +9,6 @@ op (a computation on raw arrays) ends the capture: better slow than wrong.
 from __future__ import annotations
 
 import functools
-import gc
 import sys
 import threading
 import weakref
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, same_order
-from flambeau.compiler.memory import Block, address, element_strides, is_dense, root_of, span
+from flambeau.compiler.memory import Block, address, bounds, element_strides, is_dense, living_tensors, root_of, span
 from flambeau.compiler.numbers import Numbers
 from flambeau.compiler.sources import Source, Unrecordable, user_line
 from flambeau.compiler.symbols import Symbol
@@ -95,9 +94,8 @@ class Recorder(Numbers):
         if recording.recorder is not None:  # of another thread
             self.failed = Unrecordable("another capture is running", later=True)
             return self
-        for candidate in gc.get_objects():
-            if issubclass(type(candidate), Tensor) and type(getattr(candidate, "_array", None)) is np.ndarray:
-                self._before.setdefault(id(root_of(candidate._array)), []).append(candidate)
+        for t in living_tensors():
+            self._before.setdefault(id(root_of(t._array)), []).append(t)
         try:
             for index, argument in enumerate(self.arguments):
                 self._tensor_sources[id(argument)] = Source("argument", index)
@@ -147,7 +145,7 @@ class Recorder(Numbers):
         blocks = self.blocks.get(id(root_of(array)))
         if not blocks:
             return None
-        low, high = np.lib.array_utils.byte_bounds(array)
+        low, high = bounds(array)
         for block in blocks:
             if block.low <= low and high <= block.high:
                 return block
@@ -201,7 +199,7 @@ class Recorder(Numbers):
 
     def _note_overlaps(self, t: Tensor, block: Block) -> None:
         """Remember which arguments and outside tensors show the same memory: the record holds for no other case."""
-        low, high = np.lib.array_utils.byte_bounds(t._array)
+        low, high = bounds(t._array)
         for other in self.blocks[id(root_of(t._array))]:
             if other.tensor is not None and other.tensor is not t and other.low < high and low < other.high:
                 self.overlaps.append(
@@ -217,11 +215,11 @@ class Recorder(Numbers):
         candidates = self._before.get(id(root_of(array)))
         if not candidates:
             return None
-        low, high = np.lib.array_utils.byte_bounds(array)
+        low, high = bounds(array)
         best, most = None, (False, 0, False)
         for t in candidates:
             if type(t._array) is np.ndarray and t._array.size:
-                first, last = np.lib.array_utils.byte_bounds(t._array)
+                first, last = bounds(t._array)
                 if first <= low and high <= last and is_dense(t._array):
                     fits = (t._array.dtype == array.dtype, t._array.nbytes, t._requires_grad)
                     if best is None or fits > most:

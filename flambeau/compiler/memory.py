@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from flambeau.backends.onednn.memory import pointer as address
 from flambeau.compiler.graph import Graph, Node, Ref, Value
 from flambeau.compiler.sources import user_line
 from flambeau.core.storage import _Memory
+from flambeau.core.tensor import Tensor
 
 
 class Block:
@@ -118,3 +121,17 @@ def is_dense(array: np.ndarray) -> bool:
             return False
         expected *= n
     return True
+
+
+def living_tensors() -> Iterator[Tensor]:
+    """Every tensor of this process that has memory."""
+    kinds = set(_with_subclasses(Tensor))
+    for candidate in gc.get_objects():
+        if type(candidate) in kinds and type(getattr(candidate, "_array", None)) is np.ndarray:
+            yield candidate
+
+
+def _with_subclasses(kind: type) -> Iterator[type]:
+    yield kind
+    for derived in kind.__subclasses__():
+        yield from _with_subclasses(derived)
