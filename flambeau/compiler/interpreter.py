@@ -16,6 +16,10 @@ def window(array: np.ndarray, ref: Ref) -> np.ndarray:
     """The part of a value's memory that a reference shows; `array` has the value's shape and strides."""
     if ref.is_whole():
         return array
+    if 0 in array.strides and array.size > 1:  # a constant whose elements are all the same is kept as one of them
+        laid = empty_value(ref.value)
+        laid[...] = array
+        array = laid
     start = array.reshape(-1)[:0] if array.size == 0 else array
     base = np.lib.stride_tricks.as_strided(start, (array.size,), (array.itemsize,)) if array.size else start
     return np.lib.stride_tricks.as_strided(
