@@ -479,6 +479,12 @@ class Recorder(Numbers):
         raise Unrecordable("Python reads the values of a tensor", user_line())
 
     @tap
+    def fixed(self, t: Tensor) -> bool:
+        """Whether a tensor is a constant."""
+        ref = None if self._busy else self.ref(t._array)
+        return ref is not None and ref.value in self.graph.constants
+
+    @tap
     def bounded(self, t: Tensor, low: Any, high: Any, but: Any, error: Exception) -> None:
         """An op refuses values outside of low … high, except `but`: what the call finds in memory is looked at before
         the program runs (`Graph.checks`), what it computes itself leaves a flag."""

@@ -36,6 +36,14 @@ def read(t: Any) -> None:
         recorder.read(t)
 
 
+def fixed(t: Any) -> bool:
+    """Whether the values of tensor `t` are the same in all calls that a record would stand for."""
+    if recorder is None:
+        return True
+    known = getattr(recorder, "fixed", None)
+    return known is not None and bool(known(t))
+
+
 def bounded(t: Any, low: Any, high: Any, error: Exception, but: Any = None) -> None:
     """Say that what follows raises `error` for values of `t` outside of low … high (both included), except `but`."""
     if recorder is not None:

@@ -251,6 +251,11 @@ def _svd(A: Any, *, full: bool) -> Any:
     return np.ascontiguousarray(U), S, np.ascontiguousarray(Vh)
 
 
+def _arrived(grad: Tensor) -> bool:
+    """Whether a gradient is more than the zeros that stand for none; these make terms that fail for equal values."""
+    return grad._requires_grad or not recording.fixed(grad) or bool(grad._array.any())
+
+
 @_svd.vjp
 def _svd_vjp(grad: Any, out: Any, shapes: Any) -> Any:
     gU, gS, gVh = grad
@@ -260,8 +265,7 @@ def _svd_vjp(grad: Any, out: Any, shapes: Any) -> Any:
     U, gU = columns(U, 0, k), columns(gU, 0, k)
     Vh, gVh = rows(Vh, 0, k), rows(gVh, 0, k)
     inner = _diag_embed(gS.to(U.dtype) if U.is_complex() else gS)
-    used = recording.recorder is not None or gU._array.any() or gVh._array.any()
-    if not used and not (gU._requires_grad or gVh._requires_grad):
+    if not (_arrived(gU) or _arrived(gVh)):
         return (mm(mm(U, inner), Vh),)
     squares = mul(S, S)
     gap = sub(row_vector(squares), column_vector(squares))  # E_ij = s_j² - s_i²
@@ -326,7 +330,7 @@ def _eigh_vjp(grad: Any, out: Any) -> Any:
     L, V = out
     n = L._array.shape[-1]
     inner = _diag_embed(gL.to(V.dtype) if V.is_complex() else gL)
-    if recording.recorder is not None or gV._array.any() or gV._requires_grad:
+    if _arrived(gV):
         gap = sub(row_vector(L), column_vector(L))
         gap = where(constant(np.eye(n, dtype=bool)), constant(np.full((), np.inf, L._array.dtype)), gap)
         inner = add(inner, div(mm(mH(V), gV), gap))
@@ -359,7 +363,7 @@ def _eig_vjp(grad: Any, out: Any) -> Any:
     gL, gV = grad
     L, V = out
     inner = _diag_embed(gL)
-    if recording.recorder is not None or gV._array.any() or gV._requires_grad:
+    if _arrived(gV):
         n = L._array.shape[-1]
         gap = conj(sub(row_vector(L), column_vector(L)))
         gap = where(constant(np.eye(n, dtype=bool)), constant(np.full((), np.inf, L._array.dtype)), gap)

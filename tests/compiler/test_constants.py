@@ -3,6 +3,7 @@
 import pytest
 
 import flambeau as torch
+from flambeau import linalg
 from tests.compiler.comparing import alike
 
 
@@ -13,3 +14,13 @@ from tests.compiler.comparing import alike
 ])  # fmt: skip
 def test_windows_on_constants_are_computed_before(function):
     alike(function, (torch.ones(4, 3),), (torch.zeros(4, 3),))
+
+
+@pytest.mark.parametrize("values", [linalg.svdvals, linalg.eigvalsh, lambda A: torch.norm(A, "nuc")])
+def test_gradients_of_values_alone_ask_no_gap_between_them(values):
+    """What stands for the missing gradient of the vectors is known to be zero, as without a record."""
+
+    def function(A):
+        return torch.autograd.grad(values(A).sum(), A)[0]
+
+    alike(function, (torch.randn(3, 3).requires_grad_(),), (torch.eye(3).requires_grad_(),))
