@@ -111,10 +111,11 @@ def emit_tile(module: Any, lanes: int) -> Any:
     p, p_i, last, q, depth, start, start_i, c, c_i, soon, soon_step = made.args
     width = VECTORS * lanes
     places = [(r, v) for r in range(HEIGHT) for v in range(VECTORS)]
-    rows = [least(b, r, last) for r in range(HEIGHT)]
-    lines = [at(b, p, (row, p_i)) for row in rows]
-    begins = [at(b, start, (row, start_i)) for row in rows]
-    targets = [at(b, c, (row, c_i)) for row in rows]
+    lines, begins, targets = [p], [start], [c]
+    for r in range(1, HEIGHT):
+        there = b.icmp_signed("<=", const(r), last)
+        for known, step in ((lines, p_i), (begins, start_i), (targets, c_i)):
+            known.append(at(b, known[-1], b.select(there, step, const(0))))
     first = [load(b, at(b, begins[r], v * lanes), lanes) for r, v in places]
 
     def steps(count: int, entry: list[Any], stop: Any) -> list[Any]:
@@ -125,10 +126,11 @@ def emit_tile(module: Any, lanes: int) -> Any:
         phis = [b.phi(value.type) for value in entry]
         k, ahead, sums = phis[0], phis[1], list(phis[2:])
         prefetch(b, ahead)
+        panel, here = at(b, q, (k, width)), [at(b, line, k) for line in lines]
         for u in range(count):
-            right = [load(b, at(b, q, (k, width), u * width + v * lanes), lanes) for v in range(VECTORS)]
+            right = [load(b, at(b, panel, u * width + v * lanes), lanes) for v in range(VECTORS)]
             for r in range(HEIGHT):
-                one = b.load(at(b, lines[r], k, u), typ=ir.FloatType(), align=4)
+                one = b.load(at(b, here[r], u), typ=ir.FloatType(), align=4)
                 left = reg.broadcast_value(b, one, lanes)
                 for v in range(VECTORS):
                     sums[VECTORS * r + v] = reg.intrinsic(b, "fma", left, right[v], sums[VECTORS * r + v])
@@ -225,6 +227,9 @@ class Share:
         sums = b.select(self.is_turned, b.mul(self.across, const(CHUNK * HEIGHT)), nothing)
         own = b.add(b.add(packed, sums), const(LINE))
         tiles = over(b, f.rows, HEIGHT)
+        self.begins = b.icmp_signed("!=", f.begins, const(NONE))
+        self.start_step = b.select(self.begins, f.start_step, nothing)
+        self.matrices = [(f.out, f.out_step), (f.start, f.start_step)]
         with loop(b, *self.function.args[1:]) as share:
             self.own = at(b, f.scratch, (self.across, f.depth), (share, own))
             self.sums = at(b, self.own, packed)
@@ -264,52 +269,47 @@ class Share:
                 target = at(b, target, source.depth)
         p = b.select(self.is_packed, self.own, at(b, f.p0, (top, step), k))
         p_i = b.select(self.is_packed, self.line, step)
+        # What to ask for meanwhile: rows that are packed next, a line of each with every tile and a share of them with
+        # every panel; or the rows of the next tile, which lie one after the other.
         after = b.add(k, depth)
         more = b.icmp_signed("<", after, f.depth)
-        base = b.select(more, at(b, f.p0, top, (after, step)), at(b, f.p0, top, CHUNK * HEIGHT))
-        with loop(b, 0, tiles) as t, loop(b, 0, self.panels) as n:
+        far = b.select(more, at(b, f.p0, top, (after, step)), at(b, f.p0, top, CHUNK * HEIGHT))
+        rows = const(LINE // UNROLL)
+        each = b.select(self.is_packed, b.mul(b.sdiv(depth, self.panels), step), b.mul(depth, rows))
+        most = b.select(self.is_packed, self.panels, const(HEIGHT * UNROLL // LINE))
+        self.soon_step = b.select(self.is_packed, step, const(LINE))
+        with loop(b, 0, tiles) as t:
             row = b.mul(t, const(HEIGHT))
             last = least(b, HEIGHT - 1, b.sub(b.sub(height, row), const(1)))
-            q = at(b, f.scratch, (b.add(b.mul(n, f.depth), k), self.width))
-            left = [at(b, p, (row, p_i)), p_i, last, q, depth]
-            self.soon = self.wanted_soon(base, b.add(top, row), n, t, depth, step)
-            with b.if_else(self.is_turned) as (turned, direct):
-                with turned:
-                    c = at(b, self.sums, (row, self.across), (n, self.width))
-                    b.call(self.tile, [*left, c, self.across, c, self.across, *self.soon])
-                with direct:
-                    self.direct(left, b.add(top, row), n)
+            near = at(b, f.p0, (b.add(top, b.add(row, const(HEIGHT))), step))
+            ahead = b.select(self.is_packed, at(b, far, (t, LINE)), near)
+            line = at(b, p, (row, p_i))
+            sums = at(b, self.sums, (row, self.across))
+            target, start = (at(b, base, (b.add(top, row), s)) for base, s in self.matrices)
+            with loop(b, 0, self.panels) as n:
+                q = at(b, f.scratch, (b.add(b.mul(n, f.depth), k), self.width))
+                self.soon = at(b, ahead, (least(b, n, most), each))
+                left = [line, p_i, last, q, depth]
+                with b.if_else(self.is_turned) as (turned, direct):
+                    with turned:
+                        c = at(b, sums, (n, self.width))
+                        b.call(self.tile, [*left, c, self.across, c, self.across, self.soon, self.soon_step])
+                    with direct:
+                        self.direct(left, target, start, b.mul(n, const(self.width)))
 
-    def wanted_soon(self, packed: Any, row: Any, n: Any, t: Any, depth: Any, step: Any) -> list[Any]:
-        """What to ask for during tile t against panel n: first line, and the step to the next.
-
-        Rows of p that are read where they lie: those of the next tile, which lie one after the other. Rows that are
-        packed: line t of a share of those that come next.
-        """
-        b, f = self.b, self.f
-        near = at(b, f.p0, (b.add(row, const(HEIGHT)), step), (n, b.mul(depth, const(LINE // UNROLL))))
-        near = b.select(b.icmp_signed("<", b.mul(n, const(LINE // UNROLL)), const(HEIGHT)), near, f.scratch)
-        far = at(b, packed, (t, LINE), (b.sdiv(b.mul(n, depth), self.panels), step))
-        return [b.select(self.is_packed, far, near), b.select(self.is_packed, step, const(LINE))]
-
-    def direct(self, left: list[Any], row: Any, n: Any) -> None:
+    def direct(self, left: list[Any], target: Any, start: Any, place: Any) -> None:
         """A tile written where it belongs; at the right border by way of a buffer."""
-        b, f = self.b, self.f
-        last, place = left[2], b.mul(n, const(self.width))
-        target, start = at(b, f.out, (row, f.out_step), place), at(b, f.start, (row, f.start_step), place)
-        rest = b.sub(f.columns, place)
-        begins = b.icmp_signed("!=", f.begins, const(NONE))
+        b, f, last, soon = self.b, self.f, left[2], [self.soon, self.soon_step]
+        target, rest = at(b, target, place), b.sub(f.columns, place)
         with b.if_else(b.icmp_signed(">=", rest, const(self.width))) as (whole, border):
             with whole:
-                base = b.select(begins, start, self.zeros)
-                b.call(
-                    self.tile, [*left, base, b.select(begins, f.start_step, const(0)), target, f.out_step, *self.soon]
-                )
+                base = b.select(self.begins, at(b, start, place), self.zeros)
+                b.call(self.tile, [*left, base, self.start_step, target, f.out_step, *soon])
             with border:
                 with loop(b, 0, b.add(last, const(1))) as r, loop(b, 0, rest) as j:
-                    value = b.select(begins, at(b, start, (r, f.start_step), j), self.zeros)
+                    value = b.select(self.begins, at(b, start, (r, f.start_step), place, j), self.zeros)
                     b.store(load(b, value, 1), at(b, self.corner, (r, self.width), j), align=4)
-                b.call(self.tile, [*left, self.corner, const(self.width), self.corner, const(self.width), *self.soon])
+                b.call(self.tile, [*left, self.corner, const(self.width), self.corner, const(self.width), *soon])
                 with loop(b, 0, b.add(last, const(1))) as r, loop(b, 0, rest) as j:
                     value = load(b, at(b, self.corner, (r, self.width), j), 1)
                     b.store(value, at(b, target, (r, f.out_step), j), align=4)

@@ -28,7 +28,7 @@ MOST = 2  # products added up in one
 NONE, BIAS, START = range(3)  # what sums begin with: nothing, a number for each row i, a matrix
 LINEAR, RELU, LEAKY = range(3)  # what follows
 SMALL = 110_000  # elements of q: 440 KB
-LEAST = 1 << 17  # multiply-adds below which a call of the library is as good
+LEAST = 1 << 22  # multiply-adds below which the library is as good
 PARALLEL = 1 << 20  # multiply-adds from which threads pay: some 20 µs
 
 SIZES = "rows columns depth shares packed turned out_step begins start_step activation slope".split()
