@@ -23,7 +23,8 @@ def freeze(mod: Any, preserved_attrs: list[str] | None = None, optimize_numerics
         raise RuntimeError("Freezing is currently only implemented for modules in eval mode. Please call .eval() on "
                            "your module before freezing.")
     programs = mod.__dict__["_programs"]
-    if not all(isinstance(program, Traced) for program in programs.values()):
+    if not all(isinstance(program, Traced) and not any(tape.has_scripts for tape in program.tapes)
+               for program in programs.values()):
         made = copy.deepcopy(mod)
         return made.requires_grad_(False)
     frozen = RecursiveScriptModule()

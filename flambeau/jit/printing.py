@@ -15,7 +15,8 @@ def tape_text(tape: Tape) -> str:
     lines += [f"  %{number} = constant {t._array.dtype}{list(t.shape)}" for number, t in tape.constants.items()]
     for call in tape.calls:
         made = ", ".join(f"%{n}" for n in call.outputs if n is not None)
-        given = [_operand(x) for x in call.inputs] + [f"{k}={v!r}" for k, v in call.attrs.items()]
+        operands = vars_in(call.inputs) if call.kind == "script" else call.inputs
+        given = [_operand(x) for x in operands] + [f"{k}={v!r}" for k, v in call.attrs.items()]
         line = f"  # {call.line}" if call.line else ""
         lines.append(f"  {made + ' = ' if made else ''}{call.name}({', '.join(given)}){line}")
     lines.append(f"  return {', '.join(f'%{v.number}' for v in vars_in(tape.result)) or repr(tape.result)}")

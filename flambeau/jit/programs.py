@@ -78,8 +78,15 @@ def _tree(entry: Any, var: Callable[[Any], Var], depth: int = 0) -> Any:
 
 
 def _written_tape(tape: Tape, add: Callable[[Tensor], int]) -> dict[str, Any]:
-    calls = []
+    calls: list[dict[str, Any]] = []
     for call in tape.calls:
+        if call.kind == "script":
+            calls.append({
+                "kind": "script", "name": call.name, "inputs": _written_tree(call.inputs[0]), "quiet": call.quiet,
+                "result": _written_tree(call.result), "owner": call.owner,
+                "program": None if call.program is None else write_program(call.program, add),
+            })  # fmt: skip
+            continue
         calls.append({
             "kind": call.kind, "name": call.name, "inputs": [_written_tree(x) for x in call.inputs],
             "attrs": {name: encode(value) for name, value in call.attrs.items()}, "outputs": call.outputs,
@@ -136,10 +143,26 @@ def _tape(entry: Any, tensor: Callable[[Any], Tensor], owner: Any) -> Tape:
         if fresh is True:
             made.fresh.add(number)
     for call in entry["calls"]:
-        made.calls.append(_call(call, var, new))
+        made.calls.append(_script(call, var, new, tensor, owner) if call["kind"] == "script" else _call(call, var, new))
     made.result = _tree(entry["result"], var)
     made.count = max(known, default=-1) + 1
     return made
+
+
+def _script(entry: Any, var: Callable[[Any], Var], new: Callable[[Any], int], tensor: Callable[[Any], Tensor],
+            owner: Any) -> Call:
+    given = _tree(entry["inputs"], var)
+    _expect(type(given) is tuple and len(given) == 2 and type(given[0]) is tuple and type(given[1]) is dict,
+            entry["name"])
+    program = None
+    if entry["program"] is None:
+        programs = owner.get_submodule(entry["owner"]).__dict__.get("_programs", {})
+        _expect(owner is not None and entry["name"] in programs, entry["name"])
+    else:
+        program = read_program(entry["program"], tensor, None)
+    result = _tree(entry["result"], lambda number: Var(new(number)))
+    return Call("script", str(entry["name"]), [given], {}, [v.number for v in vars_in(result)], entry["quiet"] is True,
+                program=program, owner=str(entry["owner"]), result=result)
 
 
 def _call(entry: Any, var: Callable[[Any], Var], new: Callable[[Any], int]) -> Call:

@@ -16,8 +16,7 @@ from flambeau.core.device import MetaArray
 from flambeau.core.modes import modes
 from flambeau.core.random import default_generator
 from flambeau.core.tensor import Tensor, wrap
-from flambeau.jit.state import is_scripting
-from flambeau.jit.tape import DRAWS, Call, Tape, Var, nest, vars_in
+from flambeau.jit.tape import DRAWS, Call, Tape, Var, mapped, nest, vars_in
 
 _HISTORY = frozenset({"copy_slices", "clear_region", "read_region", "write_region"})  # of writes through views
 
@@ -33,8 +32,12 @@ class Recorder:
     constants.
     """
 
-    def __init__(self, tensors: list[Tensor], names: dict[int, tuple[str, Tensor]]):
+    def __init__(self, tensors: list[Tensor], names: dict[int, tuple[str, Tensor]],
+                 modules: dict[str, Any] | None = None):
         self.tape = Tape()
+        self.modules = modules or {}  # submodules that are scripts, by path
+        self.scripts = 0  # how many scripts within each other run now
+        self.script_reads = 0  # of values, by them
         self.names = names
         self.outside: dict[int, list[tuple[str, Tensor]]] = {}  # by the owner of their memory
         for name, t in names.values():
@@ -75,7 +78,7 @@ class Recorder:
         kept: list[Call] = []
         for call in reversed(tape.calls):
             if call.kind not in ("op", "detach") or any(number in wanted for number in call.outputs):
-                wanted.update(x.number for x in call.inputs if type(x) is Var)
+                wanted.update(x.number for x in vars_in(call.inputs))
                 shown = [None if n is None else self.tensors.get(n) for n in call.outputs]
                 call.plain = [t is not None and (t._hidden or t._array.flags.c_contiguous) for t in shown]
                 kept.append(call)
@@ -199,6 +202,53 @@ class Recorder:
             raise RuntimeError("values of a tensor became an attribute of an operation, which a trace cannot keep")
         return value
 
+    # ---- scripts ---------------------------------------------------------------------------------------
+
+    def script(self, program: Any, owner: Any, args: tuple, kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
+        """Run a script: one that reads values is kept as a call with branches, of others the operations are."""
+        name, path = "", ""
+        if owner is not None:
+            found = next(((n, m) for n, m in self.modules.items() if m is owner), None)
+            method = next((n for n, p in owner.__dict__["_programs"].items() if p is program), None)
+            if found is None or method is None:
+                return run()
+            name, path = method, found[0]
+        given = nest((args, kwargs), self.number)
+        start, count, outer, self.script_reads = len(self.tape.calls), self.tape.count, self.script_reads, 0
+        self.scripts += 1
+        try:
+            result = run()
+        finally:
+            self.scripts -= 1
+            reads, self.script_reads = self.script_reads, outer + self.script_reads
+        if not reads or self.scripts:
+            return result
+        self.script_reads = 0
+        del self.tape.calls[start:]
+        seen: set[int] = set()
+
+        def fresh(t: Tensor) -> Tensor:
+            """The tensor, or the same as another object: in another branch it would not be the argument."""
+            number = self.numbers.get(id(t))
+            if number is not None and number >= count and number not in seen:
+                seen.add(number)
+                return t
+            self._busy = True
+            try:
+                made = t[...]
+            finally:
+                self._busy = False
+            seen.add(self.note(made))
+            return made
+
+        result = mapped(result, fresh)
+        tree = nest(result, lambda t: self.numbers[id(t)])
+        line = user_line()
+        self.tape.calls.append(Call("script", name or program.name, [given], {}, [v.number for v in vars_in(tree)],
+                                    not modes.grad, line=f"{line[0]}:{line[1]}" if line else "",
+                                    program=None if owner is not None else program, owner=path, result=tree))
+        return result
+
     # ---- what happens beside the ops (core/recording.py) -----------------------------------------------
 
     def mine(self) -> bool:
@@ -258,12 +308,13 @@ class Recorder:
     def read(self, t: Tensor) -> None:
         if self.mine() and (id(t) in self.numbers or self.at(t._array) is not None):
             number = self.number(t)
-            if number not in self.base:
-                who, instead = ("A script", "trace what it calls, and script the rest") if is_scripting() else (
-                    "Python", "use torch.jit.script for code that depends on values")
+            if self.scripts:
+                self.script_reads += 1
+            elif number not in self.base:
                 warnings.warn(
-                    f"{who} reads the values of a tensor here: the trace keeps what it does with them as it is, and "
-                    f"may be wrong for other inputs ({instead})", TracerWarning, stacklevel=4)
+                    "Python reads the values of a tensor here: the trace keeps what it does with them as it is, and "
+                    "may be wrong for other inputs (use torch.jit.script for code that depends on values)",
+                    TracerWarning, stacklevel=4)
 
     def bounded(self, t: Tensor, low: Any, high: Any, but: Any, error: Exception) -> None:
         if self.mine():
@@ -281,7 +332,7 @@ class Recorder:
 
 
 def record(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
-           names: dict[int, tuple[str, Tensor]]) -> Tape:
+           names: dict[int, tuple[str, Tensor]], modules: dict[str, Any] | None = None) -> Tape:
     """The tape of `function(*args, **kwargs)`."""
     tensors: list[Tensor] = []
 
@@ -290,7 +341,7 @@ def record(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any],
         return len(tensors) - 1
 
     arguments = nest((args, kwargs), place)
-    recorder = Recorder(tensors, names)
+    recorder = Recorder(tensors, names, modules)
     before, modes.grad = modes.grad, True
     try:
         with recorder:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau import nn
+from flambeau.core import recording
 from flambeau.core.tensor import Tensor
 from flambeau.jit.frontend import NotSupportedError
 from flambeau.jit.library import LibraryProgram, adopted, bare_library, is_library
@@ -21,6 +22,7 @@ from flambeau.jit.modules import RecursiveScriptModule, ScriptFunction, ScriptMo
 from flambeau.jit.names import container_of
 from flambeau.jit.native import Native
 from flambeau.jit.plain import NotPlain, decode, encode
+from flambeau.jit.recorder import Recorder
 from flambeau.jit.state import doing
 from flambeau.jit.syntax import Translator
 
@@ -132,12 +134,21 @@ class Scripted:
 
     def __call__(self, owner: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         main: Function = self.functions[0]
+        recorder = recording.recorder
+        if isinstance(recorder, Recorder) and recorder.mine():
+            with doing("scripting"):
+                return recorder.script(self, owner, args, kwargs, lambda: main.run(owner, args, kwargs))
         with doing("scripting"):
             if not self.steady or any(isinstance(a, (list, dict)) for a in (*args, *kwargs.values())):
                 return main.run(owner, args, kwargs)
             state, key = ([], ()) if owner is None else _state(owner)
             run = lambda *args, **kwargs: main.run(owner, args, kwargs)
             return self.native.call(run, args, state, key, kwargs)
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return str(self.functions[0].name)
 
     @property
     def graph(self) -> Scripted:

@@ -32,8 +32,8 @@ class Call:
     """One entry.
 
     kind: "op" (`name` is that of a primitive), "assign" (inputs[0] is overwritten with inputs[1]), "draw" (random
-    numbers of kind `name` over inputs[0]), "detach" (inputs[0] without history) or "check" (inputs[0] must lie within
-    bounds).
+    numbers of kind `name` over inputs[0]), "detach" (inputs[0] without history), "check" (inputs[0] must lie within
+    bounds) or "script" (`program` with the arguments inputs[0], or the method `name` of the submodule `owner`).
     """
 
     kind: str
@@ -45,6 +45,9 @@ class Call:
     shapes: list[tuple[int, ...] | None] = field(default_factory=list)  # of its tensors, when it was recorded
     plain: list[bool] = field(default_factory=list)  # outputs that are contiguous to who asks, whatever kernels make
     line: str = ""
+    program: Any = None
+    owner: str = ""
+    result: Any = None  # the nesting of what a script returns
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Tape:
     result: Any = None
     count: int = 0
 
-    def run(self, tensors: Sequence[Tensor], attribute: Callable[[str], Tensor]) -> Any:
+    def run(self, tensors: Sequence[Tensor], attribute: Callable[[str], Tensor], module: Any = None) -> Any:
         """The result for these tensors. RuntimeError if the tape does not hold for their shapes."""
         values: dict[int, Any] = dict(enumerate(tensors))
         for number, name in self.attributes.items():
@@ -71,7 +74,10 @@ class Tape:
         usual = [tuple(t.shape) for t in tensors] == self.shapes
         for call in self.calls:
             try:
-                perform(call, values, usual)
+                if call.kind == "script":
+                    run_script(call, values, module)
+                else:
+                    perform(call, values, usual)
             except Exception as error:
                 if usual:
                     raise
@@ -85,6 +91,11 @@ class Tape:
     def names(self) -> set[str]:
         """The parameters and buffers that it reads or writes."""
         return set(self.attributes.values())
+
+    @property
+    def has_scripts(self) -> bool:
+        """Whether scripts with branches of their own are part of it."""
+        return any(call.kind == "script" for call in self.calls)
 
 
 def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
@@ -124,6 +135,18 @@ def fits(nesting: Any, tree: Any, found: dict[int, Tensor]) -> bool:
             fits(item, one, found) for item, one in zip(nesting, tree))
     # 1, 1.0 and True are equal, but what they do to dtypes is not; nan is nan.
     return type(tree) is type(nesting) and (tree == nesting or repr(tree) == repr(nesting))
+
+
+def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The nesting with `function` of each tensor."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, (tuple, list)):
+        items = [mapped(item, function) for item in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    if isinstance(tree, dict):
+        return {key: mapped(item, function) for key, item in tree.items()}
+    return tree
 
 
 def unnest(tree: Any, values: Any) -> Any:
@@ -198,6 +221,22 @@ def perform(call: Call, values: dict[int, Any], usual: bool = True) -> None:
             check(given[0], **call.attrs)
     finally:
         modes.grad = before
+
+
+def run_script(call: Call, values: dict[int, Any], module: Any) -> None:
+    """Call a script, whose branches are those of these values."""
+    args, kwargs = unnest(call.inputs[0], values)
+    before, modes.grad = modes.grad, modes.grad and not call.quiet
+    try:
+        if call.program is None:
+            owner = module.get_submodule(call.owner)
+            result = owner.__dict__["_programs"][call.name](owner, args, kwargs)
+        else:
+            result = call.program(None, args, kwargs)
+    finally:
+        modes.grad = before
+    if not fits(call.result, result, values):
+        raise RuntimeError(f"the script {call.name} returned something of another kind than when it was traced")
 
 
 def _scan_fits(given: list[Any], attrs: dict[str, Any]) -> bool:

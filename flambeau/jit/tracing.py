@@ -11,7 +11,14 @@ import numpy as np
 
 from flambeau import nn
 from flambeau.core.tensor import Tensor
-from flambeau.jit.modules import ScriptFunction, TopLevelTracedModule, TracedModule, attribute_of, tensors_of
+from flambeau.jit.modules import (
+    ScriptFunction,
+    ScriptModule,
+    TopLevelTracedModule,
+    TracedModule,
+    attribute_of,
+    tensors_of,
+)
 from flambeau.jit.native import Native
 from flambeau.jit.printing import tape_text
 from flambeau.jit.recorder import TracerWarning, record
@@ -44,8 +51,10 @@ class Traced:
         attributes = {name: attribute_of(owner, name) for name in tape.names()}
 
         def run(*tensors: Tensor) -> Any:
-            return tape.run(tensors, attributes.__getitem__)
+            return tape.run(tensors, attributes.__getitem__, owner)
 
+        if tape.has_scripts:
+            return run(*tensors)
         native = self.natives.setdefault(id(tape), Native())
         return native.call(run, tensors, [*attributes.values(), *tape.constants.values()])
 
@@ -180,6 +189,8 @@ def arguments_of(example_inputs: Any, example_kwarg_inputs: Any) -> tuple[tuple,
 
 def mirror(module: nn.Module, kind: Any = TracedModule) -> Any:
     """A ScriptModule with the parameters, buffers and submodules of another, which it shares."""
+    if isinstance(module, ScriptModule) and kind is TracedModule:
+        return module  # a script keeps its programs
     made = kind()
     made.__dict__["original_name"] = getattr(module, "original_name", type(module).__name__)
     made.__dict__["training"] = module.training
@@ -231,7 +242,10 @@ def traced(function: Callable[..., Any], holder: Any, module: nn.Module | None, 
             part.__dict__["training"] = training
         try:
             with Untouched(module), doing("tracing"):
-                return record(function, copied(args), copied(kwargs), {} if module is None else tensors_of(module))
+                scripts = {} if module is None else {
+                    name: part for name, part in module.named_modules() if isinstance(part, ScriptModule)}
+                names = {} if module is None else tensors_of(module)
+                return record(function, copied(args), copied(kwargs), names, scripts)
         finally:
             for part, training in now.items():
                 part.__dict__["training"] = training

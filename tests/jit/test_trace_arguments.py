@@ -86,19 +86,3 @@ def test_extra_files_that_are_not_there_are_empty():
     extra = {"a": "", "b": "before"}
     torch.jit.load(buffer, _extra_files=extra)
     assert extra == {"a": b"text", "b": b""}
-
-
-@torch.jit.script
-def absolute_sum(x):
-    return x if bool(x.sum() > 0) else -x
-
-
-def test_a_script_in_a_trace_warns_about_its_branches():
-    with pytest.warns(torch.jit.TracerWarning, match="A script reads the values"):
-        traced = torch.jit.trace(lambda x: absolute_sum(x) + 1, torch.ones(2))
-    assert traced(-torch.ones(2)).tolist() == [0.0, 0.0]  # the branch of the example
-
-    def outer(x):
-        return traced(absolute_sum(x))  # the other way round keeps it
-
-    assert torch.jit.script(outer)(-torch.ones(2)).tolist() == [2.0, 2.0]
