@@ -508,6 +508,14 @@ class Recorder(Numbers):
             modes.grad = before
 
     @tap
+    def required(self, t: Tensor, error: Exception) -> None:
+        before, modes.grad = modes.grad, False
+        try:
+            self.flags.append((all_(t), error))
+        finally:
+            modes.grad = before
+
+    @tap
     def changed(self, owner: Any) -> None:
         if self.state_changed is None:
             self.state_changed = (type(owner).__name__, user_line())

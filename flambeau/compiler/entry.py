@@ -148,6 +148,8 @@ class Entry:
 
         def note(t: Tensor) -> None:
             allowed.update(_chain(t._array))
+            if t._base is not None:  # a result that is a view keeps the tensor that it shows
+                allowed.update(_chain(t._base[0]._array))
             _history(t, allowed)
 
         rebuild(result, note)

@@ -44,6 +44,16 @@ def fixed(t: Any) -> bool:
     return known is not None and bool(known(t))
 
 
+def required(t: Any, error: Exception) -> bool:
+    """Say that what follows raises `error` unless all of the bool tensor `t` holds; False if nobody takes note of it,
+    so that Python has to look."""
+    note = getattr(recorder, "required", None)
+    if note is None or fixed(t):
+        return False
+    note(t, error)
+    return True
+
+
 def bounded(t: Any, low: Any, high: Any, error: Exception, but: Any = None) -> None:
     """Say that what follows raises `error` for values of `t` outside of low … high (both included), except `but`."""
     if recorder is not None:

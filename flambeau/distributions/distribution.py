@@ -8,7 +8,7 @@ from typing import Any
 import flambeau as fl
 from flambeau.core.tensor import Size, Tensor
 from flambeau.distributions import constraints
-from flambeau.distributions.utils import lazy_property
+from flambeau.distributions.utils import holds, lazy_property
 
 __all__ = ["Distribution"]
 
@@ -51,7 +51,7 @@ class Distribution:
             if name not in self.__dict__ and isinstance(getattr(type(self), name), (lazy_property, property)):
                 continue                                # derived from another parameter, which is checked
             value = getattr(self, name)
-            if not constraint.check(value).all():
+            if not holds(constraint.check(value), f"parameter {name}", self):
                 raise ValueError(
                     f"Expected parameter {name} ({type(value).__name__} of shape {tuple(value.shape)}) of distribution "
                     f"{self!r} to satisfy the constraint {constraint!r}, but found invalid values:\n{value}")
@@ -160,7 +160,7 @@ class Distribution:
             warnings.warn(f"{type(self)} does not define `support` to enable sample validation. Initialize the "
                           "distribution with `validate_args=False` to turn off validation.", stacklevel=3)
             return
-        if not support.check(value).all():
+        if not holds(support.check(value), "value argument", self):
             raise ValueError(
                 f"Expected value argument ({type(value).__name__} of shape {tuple(value.shape)}) to be within the "
                 f"support ({support!r}) of the distribution {self!r}, but found invalid values:\n{value}")

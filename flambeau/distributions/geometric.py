@@ -9,7 +9,7 @@ from flambeau.core.tensor import Tensor
 from flambeau.distributions import constraints
 from flambeau.distributions.bernoulli import chances
 from flambeau.distributions.distribution import Distribution
-from flambeau.distributions.utils import broadcast_all, lazy_property, logits_to_probs, probs_to_logits
+from flambeau.distributions.utils import broadcast_all, holds, lazy_property, logits_to_probs, probs_to_logits
 
 __all__ = ["Geometric"]
 
@@ -22,7 +22,7 @@ class Geometric(Distribution):
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
         super().__init__(chances(self, probs, logits).size(), validate_args=validate_args)
-        if self._validate_args and probs is not None and not (self.probs > 0).all():
+        if self._validate_args and probs is not None and not holds(self.probs > 0, "parameter probs", self):
             raise ValueError(
                 f"Expected parameter probs ({type(self.probs).__name__} of shape {tuple(self.probs.shape)}) of "
                 f"distribution {self!r} to be positive but found invalid values:\n{self.probs}")

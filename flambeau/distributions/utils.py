@@ -8,6 +8,7 @@ from numbers import Number
 from typing import Any
 
 import flambeau as fl
+from flambeau.core import recording
 from flambeau.core.tensor import Tensor
 
 euler_constant = 0.57721566490153286060  # Euler and Mascheroni
@@ -32,6 +33,18 @@ def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
                 break
         values = tuple(v if isinstance(v, Tensor) else fl.tensor(v, **options) for v in values)
     return tuple(fl.broadcast_tensors(*values))
+
+
+def holds(condition: Tensor, what: str, owner: Any) -> bool:
+    """Whether a condition on `what` ("parameter scale") of a distribution holds everywhere.
+
+    Where a step is recorded nobody looks: later calls in which it does not hold raise a ValueError.
+    """
+    if recording.recorder is not None:
+        error = ValueError(f"{type(owner).__name__}: expected {what} within its constraint, but found invalid values")
+        if recording.required(condition, error):
+            return bool(condition._array.all())
+    return bool(condition.all())
 
 
 def standard_normal(shape: Any, dtype: Any, device: Any) -> Tensor:
