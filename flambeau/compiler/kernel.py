@@ -116,3 +116,11 @@ class Kernel:
     inner: int
     body: tuple[Instruction, ...]
     slots: int
+
+    def __repr__(self) -> str:
+        """All that it says, without the time that NumPy takes to print a dtype: keys of caches are made of this."""
+        body = "; ".join(
+            f"{type(i).__name__} {[v.str if isinstance(v, np.dtype) else v for v in vars(i).values()]}"
+            for i in self.body
+        )
+        return f"Kernel({self.shape}, {self.inner}, {self.slots}: {body})"

@@ -131,7 +131,7 @@ def living_tensors() -> Iterator[Tensor]:
             yield candidate
 
 
-def _with_subclasses(kind: type) -> Iterator[type]:
+def _with_subclasses(kind: type[Any]) -> Iterator[type[Any]]:
     yield kind
     for derived in kind.__subclasses__():
         yield from _with_subclasses(derived)

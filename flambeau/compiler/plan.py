@@ -220,7 +220,8 @@ def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[Value]]:
             homes.append(home)
         number[slot] = homes.index(home)
     body: list[Instruction] = [
-        replace(i, slot=number[i.slot]) if isinstance(i, (Load, Gather, Store)) else i for i in step.kernel.body
+        replace(i, slot=number[i.slot]) if isinstance(i, (Load, Gather, Store)) and number[i.slot] != i.slot else i
+        for i in step.kernel.body
     ]
     kernel, order = canonical(Kernel(step.kernel.shape, step.kernel.inner, tuple(body), len(homes)))
     return kernel, [homes[slot] for slot in order]

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from flambeau.compiler.kernel import Gather, Kernel, Load, Store
+from flambeau.compiler.kernel import Apply, Gather, Kernel, Load, Number, Position, Reduce, Store
 from flambeau.compiler.lower.nest import operands, with_operands
 
 
@@ -32,7 +32,8 @@ def canonical(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
             take(j)
         made: Any = with_operands(kernel.body[i], renamed)
         if isinstance(made, (Load, Gather, Store)):
-            made = replace(made, slot=slots.setdefault(made.slot, len(slots)))
+            slot = slots.setdefault(made.slot, len(slots))
+            made = made if slot == made.slot else replace(made, slot=slot)
         renamed[i] = len(body)
         body.append(made)
 
@@ -48,16 +49,16 @@ def _likenesses(kernel: Kernel) -> list[bytes]:
     """A digest of each instruction with all it needs; sizes and places in memory are left out."""
     out: list[bytes] = []
     for i in kernel.body:
-        facts: list[Any] = [type(i).__name__, *(out[j] for j in operands(i))]
-        facts += [getattr(i, name) for name in ("op", "attrs", "kind", "value") if _is_fact(i, name)]
-        if not hasattr(i, "dim"):
-            facts.append(i.dtype.str)
-        if isinstance(i, (Load, Gather)):
-            facts.append(any(i.strides))
+        own: tuple[Any, ...] = ()
+        if isinstance(i, Apply):
+            own = (i.op, i.attrs)
+        elif isinstance(i, (Load, Gather)):
+            own = (any(i.strides),)
+        elif isinstance(i, Number):
+            own = (i.value,)
+        elif isinstance(i, Reduce):
+            own = (i.kind,)
+        dtype = "" if isinstance(i, Position) else i.dtype.str
+        facts = (type(i).__name__, dtype, own, [out[j] for j in operands(i)])
         out.append(hashlib.blake2b(repr(facts).encode(), digest_size=12).digest())
     return out
-
-
-def _is_fact(instruction: Any, name: str) -> bool:
-    """Whether a field says what is computed (`value` of most instructions is the number of another one)."""
-    return hasattr(instruction, name) and (name != "value" or not operands(instruction))

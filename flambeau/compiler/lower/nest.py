@@ -30,26 +30,31 @@ class Fold:
 
 def operands(instruction: Any) -> tuple[int, ...]:
     """The instructions that this one reads."""
-    if isinstance(instruction, Apply):
+    kind = type(instruction)
+    if kind is Load or kind is Number:
+        return ()
+    if kind is Apply:
         return instruction.args
-    if isinstance(instruction, (Cast, Reduce, Store)):
+    if kind is Cast or kind is Reduce or kind is Store:
         return (instruction.value,)
-    if isinstance(instruction, Gather):
+    if kind is Gather:
         return (instruction.index,)
-    return instruction.values if isinstance(instruction, Fold) else ()
+    return instruction.values if kind is Fold else ()
 
 
 def with_operands(instruction: Any, renamed: dict[int, int]) -> Any:
     """The same instruction reading `renamed[i]` where it read `i`."""
+    read = operands(instruction)
+    now = tuple(renamed[i] for i in read)
+    if now == read:
+        return instruction
     if isinstance(instruction, Apply):
-        return replace(instruction, args=tuple(renamed[i] for i in instruction.args))
+        return Apply(instruction.op, now, instruction.attrs, instruction.dtype)
     if isinstance(instruction, (Cast, Reduce, Store)):
-        return replace(instruction, value=renamed[instruction.value])
+        return replace(instruction, value=now[0])
     if isinstance(instruction, Gather):
-        return replace(instruction, index=renamed[instruction.index])
-    if isinstance(instruction, Fold):
-        return replace(instruction, values=tuple(renamed[i] for i in instruction.values))
-    return instruction
+        return replace(instruction, index=now[0])
+    return replace(instruction, values=now)
 
 
 def result_dtype(body: Sequence[Any], i: int) -> np.dtype:

@@ -89,9 +89,29 @@ def _attribute_key(value: Any) -> Any:
     return (type(value), value)
 
 
+def _key(node: Node) -> Any:
+    key = (
+        tuple(x.key if isinstance(x, Ref) else _attribute_key(x) for x in node.inputs),
+        tuple((k, _attribute_key(v)) for k, v in node.attrs.items()),
+        tuple(None if v is None else (v.shape, v.strides, v.dtype.str) for v in node.outputs),
+        None if node.compute is None else node.compute.str,
+        node.again,
+    )
+    hash(key)
+    return key
+
+
+def _equal(one: Node, other: Node) -> bool:
+    """Whether two nodes of the same op on the same values compute the same."""
+    try:
+        return bool(_key(one) == _key(other))
+    except TypeError:  # an attribute that cannot be compared (a function): never equal
+        return False
+
+
 def merge_equal(graph: Graph) -> None:
     """Common subexpressions: equal nodes on equal operands are computed once."""
-    seen: dict[Any, Node] = {}
+    seen: dict[Any, list[Node]] = {}
     new: dict[Value, Value] = {}
     outside = {ref.value for ref in graph.outputs}
     kept = []
@@ -103,18 +123,10 @@ def merge_equal(graph: Graph) -> None:
         if node.effect:
             kept.append(node)
             continue
-        try:
-            key = (
-                node.op,
-                tuple(x.key if isinstance(x, Ref) else _attribute_key(x) for x in node.inputs),
-                tuple((k, _attribute_key(v)) for k, v in node.attrs.items()),
-                tuple(None if v is None else (v.shape, v.strides, v.dtype.str) for v in node.outputs),
-                None if node.compute is None else node.compute.str,
-                node.again,
-            )
-            first = seen.setdefault(key, node)
-        except TypeError:  # an attribute that cannot be compared (a function): never equal
-            first = node
+        alike = seen.setdefault((node.op, *[ref.value for ref in node.refs]), [])  # most nodes have none
+        first = next((other for other in alike if _equal(other, node)), node)
+        if first is node:
+            alike.append(node)
         if first is node or any(v in outside for v in node.outputs):
             kept.append(node)
             continue

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.graph import Check, Graph, Node, Ref, Value
+from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, common_shape
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 RULES: dict[str, Callable[[Builder, Node], bool | None]] = {}
@@ -63,7 +63,7 @@ class Builder:
         main = max(refs, key=lambda r: (len(r.shape), math.prod(r.shape), r.is_whole()))
         compute = next(r.dtype for r in refs if not r.value.symbol)
         if out is None:
-            shape = np.broadcast_shapes(*[r.shape for r in refs])
+            shape = common_shape(refs)
             out = self.value(
                 shape,
                 like(shape, main.strides if len(main.strides) == len(shape) else contiguous(shape)),

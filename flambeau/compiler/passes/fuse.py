@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flambeau.compiler.graph import Graph, Node, Ref, Value
+from flambeau.compiler.graph import Graph, Node, Ref, Value, common_shape
 from flambeau.compiler.kernel import Apply, Cast, Gather, Instruction, Kernel, Load, Number, Position, Reduce, Store
 from flambeau.core.dispatch import REGISTRY
 
@@ -64,7 +64,7 @@ def fusible(node: Node) -> bool:
         return False
     if node.op in _INTEGER_TRAPS and compute_type(node).kind in "iu":
         return False
-    if np.broadcast_shapes(*[x.shape for x in node.refs]) != out.shape:
+    if common_shape(node.refs) != out.shape:
         return False
     try:
         hash(tuple(node.attrs.items()))
@@ -77,7 +77,7 @@ def compute_type(node: Node) -> np.dtype:
     """The dtype an elementwise node computes in."""
     if node.compute is not None:
         return np.dtype(node.compute)
-    return next(node.refs).dtype
+    return node.refs[0].dtype
 
 
 def alignment(node: Node, position: int) -> list[int | None]:
