@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.compiler.calls import common_type, holds_values
 from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, same_order
 from flambeau.compiler.memory import Block, address, bounds, element_strides, is_dense, living_tensors, root_of, span
 from flambeau.compiler.numbers import Numbers
@@ -25,7 +26,6 @@ from flambeau.compiler.symbols import Symbol
 from flambeau.core import dispatch, recording
 from flambeau.core.device import MetaArray
 from flambeau.core.modes import modes
-from flambeau.core.operands import promoted
 from flambeau.core.tensor import Tensor
 from flambeau.ops.comparison import eq, ge, le, logical_and, logical_or
 from flambeau.ops.reductions import all as all_
@@ -286,7 +286,7 @@ class Recorder(Numbers):
         try:
             operands = [self.operand(x) for x in inputs]
             for value in attrs.values():
-                if _holds_values(value):
+                if holds_values(value):
                     raise Unrecordable(f"{op.name} takes values of a tensor as an attribute", user_line())
             if any(type(value) is Symbol for value in attrs.values()):
                 attrs = {name: self._fixed(value) for name, value in attrs.items()}
@@ -295,7 +295,7 @@ class Recorder(Numbers):
         self._busy = True
         try:
             result = op.function(*given, **attrs)
-            compute = _common_type(op, given) if op.elementwise else None
+            compute = common_type(op, given) if op.elementwise else None
         finally:
             self._busy = False
         if self.failed is None:
@@ -559,13 +559,6 @@ class Recorder(Numbers):
         self.freed.append(node)
 
 
-def _holds_values(attribute: Any) -> bool:
-    """Whether an attribute carries values of tensors, which another call would not have."""
-    if isinstance(attribute, (Tensor, np.ndarray)):
-        return True
-    return isinstance(attribute, (tuple, list)) and any(_holds_values(item) for item in attribute)
-
-
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides (in elements) of plain order."""
     strides, step = [], 1
@@ -590,25 +583,3 @@ def held_alone(leaf: Tensor, watching: int = 0) -> bool:
         and not g.__dict__
         and (storage is None or (sys.getrefcount(storage) <= 3 and not storage.flags))
     )
-
-
-def _common_type(op: Any, inputs: list[Any]) -> np.dtype | None:
-    """The dtype an elementwise op computes in."""
-    types = {x._array.dtype for x in inputs if isinstance(x, Tensor)}
-    numbers = any(not isinstance(x, Tensor) and x is not None for x in inputs)
-    if len(types) == 1 and not numbers and not (op.float_op and next(iter(types)).kind in "biu"):
-        return next(iter(types))
-    if any(x is None for x in inputs):
-        return None
-    # One element of each operand decides as well as all of them.
-    small = [_first(x) for x in inputs]
-    arrays = promoted(op, small)
-    return next((a.dtype for a in arrays if isinstance(a, np.ndarray)), None)
-
-
-def _first(x: Any) -> Any:
-    if not isinstance(x, Tensor):
-        return x
-    made = object.__new__(Tensor)
-    made._array = x._array if x._array.ndim == 0 else x._array[(slice(0, 1),) * x._array.ndim]
-    return made
