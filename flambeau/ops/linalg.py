@@ -278,7 +278,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     rank = constant(np.zeros(0, np.int64))
     values = constant(np.zeros(0, flat._array.dtype))
     if driver != "gels":
-        rank = wrap(np.asarray(np.linalg.matrix_rank(A._array), np.int64))
+        rank = computed(lambda A: np.asarray(np.linalg.matrix_rank(A), np.int64), A)
     if driver in ("gelsd", "gelss"):
         values = svdvals(A.detach())
     if vector:

@@ -144,9 +144,11 @@ def istft(
     stop = start + length if length is not None else total - (n_fft // 2 if center else 0)
     within = min(stop, total)
     signal, cover = narrow(signal, 1, start, within - start), narrow(cover, 1, start, within - start)
-    recording.read(cover)
+    uncovered = RuntimeError("istft: window overlap add min: some samples are covered by no window")
+    if recording.recorder is not None:
+        recording.bounded(cover.abs(), 1e-11, math.inf, uncovered)
     if np.abs(cover._array).min(initial=1.0) < 1e-11:
-        raise RuntimeError("istft: window overlap add min: some samples are covered by no window")
+        raise uncovered
     signal = div(signal, cover)
     if stop > total:
         signal = pad(signal, (0, stop - total))

@@ -111,6 +111,9 @@ CALLS = {
     "index_fill": (lambda t, i, v: t.index_fill(0, i, v.sum()), x(4, 2), n(4, 3), x(2)),
     "products scattered": (lambda t, i, s: t.scatter_reduce(0, i, s.relu(), "prod"), x(4), n(4, 6), x(6)),
     "draws over a tensor": (lambda t: (t * 2).uniform_() + t, x(3)),
+    "istft": (lambda t, w: torch.istft(torch.stft(t, 8, 2, window=w, return_complex=True), 8, 2, window=w), x(2, 40),
+              lambda: torch.rand(8) + 0.5),
+    "lstsq": (lambda A, B: torch.linalg.lstsq(A, B)[:3:2], x(4, 2), x(4, 3)),
     "irfft": (lambda t: torch.fft.irfft(torch.fft.rfft(t) * 2), x(6)),
     "bessel": (lambda t: torch.special.i1(t) + torch.special.i1e(t), x(4)),
 }  # fmt: skip
