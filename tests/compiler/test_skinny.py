@@ -9,16 +9,21 @@ from flambeau.compiler.graph import Graph, Node, Ref, Value
 from flambeau.compiler.lower import skinny
 from flambeau.compiler.passes import products
 from flambeau.compiler.steps import Lowering, RoutineStep
+from tests.compiler import library_steps
 from tests.compiler.library_steps import Program
+
+jit = pytest.importorskip("flambeau.backends.llvm.jit")
+panels = pytest.importorskip("flambeau.compiler.lower.panels")
 
 pytestmark = pytest.mark.skipif(not skinny.possible(), reason="the library has something better here")
 
 SIZES = [(64, 110, 256), (65, 33, 97), (7, 300, 50), (130, 64, 8), (2, 2, 2), (16, 1000, 48), (300, 7, 31)]
 
 
-@pytest.fixture(autouse=True)
-def every_size(monkeypatch):
-    """Small products go the same way, and threads divide them."""
+@pytest.fixture(autouse=True, params=[0, 4], ids=["together", "apart"])
+def every_size(monkeypatch, request):
+    """Small products go the same way, and threads divide them; the panels are packed together, or by each thread."""
+    monkeypatch.setattr(skinny, "FEW", request.param)
     monkeypatch.setattr(skinny, "LEAST", 0)
     monkeypatch.setattr(skinny, "PARALLEL", 1 << 15)
 
@@ -46,11 +51,11 @@ def computed(pairs, out_order="C", bias=None, start=None, post=(), threads=1):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("rows, depth, columns", SIZES)
-@pytest.mark.parametrize("orders", ["CCC", "CFC", "FCC", "FFC", "CFF", "WWC", "CCF", "FFF"])
-def test_product(rows, depth, columns, orders, threads):
-    x, y = matrix(rows, depth, 1, orders[0]), matrix(depth, columns, 2, orders[1])
-    found = computed([(x, y)], orders[2], threads=threads)
-    np.testing.assert_allclose(found, x.astype(np.float64) @ y, rtol=1e-4, atol=1e-4)
+def test_product(rows, depth, columns, threads):
+    for orders in ["CCC", "CFC", "FCC", "FFC", "CFF", "WWC", "CCF", "FFF"]:
+        x, y = matrix(rows, depth, 1, orders[0]), matrix(depth, columns, 2, orders[1])
+        found = computed([(x, y)], orders[2], threads=threads)
+        np.testing.assert_allclose(found, x.astype(np.float64) @ y, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -95,6 +100,16 @@ def test_nan_and_infinities_stay_where_they_belong():
         plain = x @ w.T
     found = computed([(x, w.T)], bias=bias, post=[("relu",)])
     np.testing.assert_allclose(found, np.where(plain < 0, 0, plain), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_vectors_of_other_machines(lanes, monkeypatch):
+    for module in (jit, panels):
+        monkeypatch.setattr(module, "vector_lanes", lambda dtype: lanes)
+    monkeypatch.setattr(library_steps, "CODES", {})
+    test_product(65, 33, 97, 1)
+    test_sums(65, 33, 97, 2)
+    test_bias_and_what_follows(65, 33, 97, 1)
 
 
 def test_what_does_not_fit_is_left_to_the_library():

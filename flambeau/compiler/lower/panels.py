@@ -155,8 +155,8 @@ def emit_tile(module: Any, lanes: int) -> Any:
 
 
 def emit_pack_q(module: Any, lanes: int) -> Any:
-    """void (frame, begin, end): these panels of q, of all sources one after the other."""
-    made, b = begin(module, "panels.pack_q", [reg.pointer, reg.i64, reg.i64])
+    """void (frame, begin, end, panels): these panels of q, of all sources one after the other."""
+    made, b = begin(module, "panels.pack_q", [reg.pointer, reg.i64, reg.i64, reg.pointer])
     if b is None:
         return made
     f = frame_of(b, made.args[0])
@@ -164,7 +164,7 @@ def emit_pack_q(module: Any, lanes: int) -> Any:
     with loop(b, made.args[1], made.args[2]) as n:
         left = b.sub(f.columns, b.mul(n, const(width)))
         partial = b.icmp_signed("<", left, const(width))
-        panel = at(b, f.scratch, (b.mul(n, f.depth), width))
+        panel = at(b, made.args[3], (b.mul(n, f.depth), width))
         with b.if_then(partial):  # the lanes beyond the end are computed with, and never stored
             fill = reg.declared(module, "memset", reg.pointer, [reg.pointer, reg.i32, reg.i64])
             b.call(fill, [panel, ir.Constant(reg.i32, 0), b.mul(f.depth, const(4 * width))])
@@ -185,6 +185,15 @@ def emit_pack_q(module: Any, lanes: int) -> Any:
                                     b.store(load(b, at(b, line, v * lanes), lanes), at(b, target, v * lanes), align=4)
             panel = at(b, panel, (source.depth, width))
     b.ret_void()
+    return made
+
+
+def emit_pack_together(module: Any, lanes: int) -> Any:
+    """void (frame, begin, end): these panels, where all threads read them."""
+    made, b = begin(module, "panels.pack_together", [reg.pointer, reg.i64, reg.i64])
+    if b is not None:
+        b.call(emit_pack_q(module, lanes), [*made.args, frame_of(b, made.args[0]).scratch])
+        b.ret_void()
     return made
 
 
@@ -231,7 +240,12 @@ class Share:
         self.start_step = b.select(self.begins, f.start_step, nothing)
         self.matrices = [(f.out, f.out_step), (f.start, f.start_step)]
         with loop(b, *self.function.args[1:]) as share:
-            self.own = at(b, f.scratch, (self.across, f.depth), (share, own))
+            size = b.mul(self.across, f.depth)
+            apart = b.icmp_signed("!=", f.apart, const(0))
+            self.q = at(b, f.scratch, b.select(apart, b.mul(share, size), nothing))
+            with b.if_then(apart):
+                b.call(emit_pack_q(module, lanes), [self.function.args[0], const(0), self.panels, self.q])
+            self.own = at(b, f.scratch, (b.select(apart, f.shares, const(1)), size), (share, own))
             self.sums = at(b, self.own, packed)
             first, stop = (b.sdiv(b.mul(tiles, s), f.shares) for s in (share, b.add(share, const(1))))
             with loop(b, first, stop, CHUNK) as chunk:
@@ -287,7 +301,7 @@ class Share:
             sums = at(b, self.sums, (row, self.across))
             target, start = (at(b, base, (b.add(top, row), s)) for base, s in self.matrices)
             with loop(b, 0, self.panels) as n:
-                q = at(b, f.scratch, (b.add(b.mul(n, f.depth), k), self.width))
+                q = at(b, self.q, (b.add(b.mul(n, f.depth), k), self.width))
                 self.soon = at(b, ahead, (least(b, n, most), each))
                 left = [line, p_i, last, q, depth]
                 with b.if_else(self.is_turned) as (turned, direct):
@@ -345,20 +359,20 @@ class Share:
 
 
 def emit_product(module: Any) -> Any:
-    """void (ptr buffers): the panels of q, then the tiles, each in a parallel region; buffers: numbers, BUFFERS."""
+    """void (ptr buffers): the panels of q, then the tiles; buffers: numbers, BUFFERS."""
     lanes = vector_lanes(np.float32)
     made, b = begin(module, "panels.product", [reg.pointer])
     if b is None:
         return made
     f = frame_of(b, made.args[0])
-    panels = over(b, f.columns, VECTORS * lanes)
-    pack, share = emit_pack_q(module, lanes), Share(module, lanes).function
+    share = Share(module, lanes).function
+    with b.if_then(b.icmp_signed("==", f.apart, const(0))):
+        panels = over(b, f.columns, VECTORS * lanes)
+        runtime.parallel_for(b, emit_pack_together(module, lanes), made.args[0], panels)
     with b.if_else(b.icmp_signed("==", f.shares, const(1))) as (alone, together):
         with alone:
-            b.call(pack, [made.args[0], const(0), panels])
             b.call(share, [made.args[0], const(0), const(1)])
         with together:
-            runtime.parallel_for(b, pack, made.args[0], panels)
             runtime.parallel_for(b, share, made.args[0], f.shares)
     b.ret_void()
     return made

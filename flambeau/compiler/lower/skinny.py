@@ -28,10 +28,11 @@ MOST = 2  # products added up in one
 NONE, BIAS, START = range(3)  # what sums begin with: nothing, a number for each row i, a matrix
 LINEAR, RELU, LEAKY = range(3)  # what follows
 SMALL = 110_000  # elements of q: 440 KB
+FEW = 4  # threads
 LEAST = 1 << 22  # multiply-adds below which the library is as good
 PARALLEL = 1 << 20  # multiply-adds from which threads pay: some 20 µs
 
-SIZES = "rows columns depth shares packed turned out_step begins start_step activation slope".split()
+SIZES = "rows columns depth shares apart packed turned out_step begins start_step activation slope".split()
 SOURCE = "depth p_step q_along q_step".split()
 WORDS = [*SIZES, *(f"{word}{s}" for s in range(MOST) for word in SOURCE)]  # what generated code knows of a product
 BUFFERS = [*(f"{matrix}{s}" for s in range(MOST) for matrix in "pq"), "start", "scratch", "out"]
@@ -64,6 +65,11 @@ class Shape:
     shares: int = 1
 
     @property
+    def apart(self) -> bool:
+        """Whether each thread packs panels of its own: cheaper than waiting for others if they are few."""
+        return self.shares <= FEW
+
+    @property
     def depth(self) -> int:
         return sum(source.depth for source in self.sources)
 
@@ -85,7 +91,8 @@ class Shape:
             own += CHUNK * HEIGHT * (deep + LINE)
         if self.turned:
             own += CHUNK * HEIGHT * across
-        return 4 * (across * self.depth + self.shares * own)
+        copies = self.shares if self.apart else 1
+        return 4 * (copies * across * self.depth + self.shares * own)
 
     @property
     def moved(self) -> int:
