@@ -14,7 +14,8 @@ from flambeau.compiler.lower import (  # noqa: F401  (importing them registers t
     recurrent,
     scatter,
 )
-from flambeau.compiler.passes.fuse import Group, KernelBuilder, fuse
+from flambeau.compiler.passes.fuse import Group, fuse
+from flambeau.compiler.passes.kernels import KernelBuilder
 from flambeau.compiler.passes.products import arrange_products
 from flambeau.compiler.steps import LOWERINGS, HostStep, KernelStep, Lowering, Step
 
