@@ -85,7 +85,7 @@ class KernelBuilder:
                 )
             )
         elif node.op == "where":
-            arguments = (
+            arguments: tuple[int, ...] = (
                 self.operand(node, 0, np.dtype(bool)),
                 self.operand(node, 1, out.dtype),
                 self.operand(node, 2, out.dtype),
