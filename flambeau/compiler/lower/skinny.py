@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.backends.onednn import available
 from flambeau.backends.onednn.memory import loaded
 from flambeau.compiler.graph import Ref
 from flambeau.compiler.lower.onednn import FLOAT
@@ -174,8 +175,8 @@ def emit(module: Any) -> Any:
 
 
 def possible() -> bool:
-    """Whether there is a code generator, and the library has nothing better: with AVX-512 it has."""
-    if loaded().has_avx512:
+    """Whether there are a code generator and the library, and that has nothing better: with AVX-512 it has."""
+    if not available() or loaded().has_avx512:
         return False
     try:
         from flambeau.backends.llvm import jit
