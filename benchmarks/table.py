@@ -8,6 +8,7 @@ A peer that is not installed is left out with the reason. Results go to benchmar
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import platform
 import sys
@@ -78,6 +79,7 @@ def measure(workloads: list[str], implementations: list[str], options: Options, 
 
     run: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "workloads": {}}
     run["options"] = {key: value for key, value in asdict(options).items() if key != "pythons"}
+    compileall.compile_dir(RESULTS.parent.parent / "flambeau", quiet=1)  # pip does it for the peers
     here = machine.measure(options.threads)
     run["machine"] = here.facts()
     counts = floors.counts()

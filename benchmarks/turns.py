@@ -70,9 +70,9 @@ def obstacle(implementation: str, options: Options) -> str | None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a worker: the repository can be imported."""
+    """Of a worker: the repository can be imported, from bytecode as an installed package is."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, **more}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", **more}
 
 
 def busy_seconds() -> float | None:
