@@ -6,7 +6,7 @@ models and optimizers, relative to its own norm. Printed with it: of which steps
 Some training is chaotic: from random weights on random pictures ResNet-18 doubles a difference in the last bit at every
 step, whoever computes it. `--lockstep` gives both the same state (and random numbers) before every step and compares
 after it: losses are then held to the tolerance at every step by itself, states to 2e-2. A unit whose input is zero but
-for rounding may be on for one and off for the other, and gradients that it reaches jump: measured, 3e-4 of their norm in
+for rounding may be on for one and off for the other, and gradients that it reaches jump: by 3e-4 of their norm in
 the VAE's eighth step, 1e-2 in one of ResNet-18's at 64x64, where one channel of 64 differs, the others by 1e-7.
 """
 
