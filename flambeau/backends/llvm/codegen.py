@@ -27,7 +27,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 # Processors on which 512-bit vectors are no slower per element than 256-bit ones (no lowered clock, or a full unit).
-FAST_512 = ("znver4", "znver5", "icelake", "sapphirerapids", "emeraldrapids", "graniterapids")
+# The same that have avx512_vbmi2, by which jit.Host tells them without LLVM.
+FAST_512 = (
+    "znver4", "znver5", "icelake", "tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids", "graniterapids",
+)  # fmt: skip
 
 
 @functools.cache
