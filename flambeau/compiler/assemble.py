@@ -92,11 +92,17 @@ class Assembly:
         """A description of the code in JSON, and the object files."""
         from llvmlite import ir  # not for those who find their program in the cache
 
-        from flambeau.compiler.lower import loops
-
         module = ir.Module("program")
         module.triple = jit.host().triple
         compiled = jit.Compilation(module, len(self.kernels) + len(self.routines))
+        try:
+            return self._compile_into(module, compiled)
+        finally:
+            compiled.close()
+
+    def _compile_into(self, module: Any, compiled: jit.Compilation) -> bytes:
+        from flambeau.compiler.lower import loops
+
         pending: list[str] = []
 
         def exported(function: Any) -> str:

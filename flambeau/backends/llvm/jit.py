@@ -149,6 +149,11 @@ class Compilation:
         made = self.made if self.batch is None else self.batch.objects()
         return list(zip(made, self.names))
 
+    def close(self) -> None:
+        """Let the processes go; needed when `objects` is not reached."""
+        if self.batch is not None:
+            self.batch.close()
+
     def _closure(self, names: list[str]) -> Iterable[str]:
         """The texts of these globals and of all they refer to, which stays inside this part."""
         pending, seen = list(names), set(names)

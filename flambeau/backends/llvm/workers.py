@@ -93,6 +93,7 @@ class Batch:
         """`modules`: how many there will be, about."""
         self.level = level
         self.count = 0
+        self.closed = False
         self.made: dict[int, bytes | Exception] = {}
         self.waiting: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
         number = min(MOST, modules, _processors())
@@ -107,8 +108,7 @@ class Batch:
 
     def objects(self) -> list[bytes]:
         """The object files in order. Raises what the first that failed raised."""
-        for _ in self.threads:
-            self.waiting.put(None)
+        self.close()
         for thread in self.threads:
             thread.join()
         found = []
@@ -118,6 +118,13 @@ class Batch:
                 raise result
             found.append(result)
         return found
+
+    def close(self) -> None:
+        """No more modules will come: also when writing them failed, or the threads would wait for ever."""
+        if not self.closed:
+            self.closed = True
+            for _ in self.threads:
+                self.waiting.put(None)
 
     def _work(self) -> None:
         worker: Worker | None = None

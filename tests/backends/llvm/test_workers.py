@@ -32,6 +32,15 @@ def test_a_batch_keeps_its_order():
     assert [call(made, "times", 5) for made in batch.objects()] == [5 * number for number in range(8)]
 
 
+def test_a_batch_that_is_given_up_lets_its_threads_go():
+    batch = workers.Batch(1, 2)
+    batch.add(times(2))
+    batch.close()
+    for thread in batch.threads:
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
 def test_a_mistake_in_one_module_is_told_and_the_next_batch_works():
     batch = workers.Batch(1, 2)
     batch.add(times(2))
