@@ -7,7 +7,7 @@ import pytest
 from benchmarks import report, summary, turns
 from benchmarks.machine import Machine
 from benchmarks.peers import IMPLEMENTATIONS, Unit
-from benchmarks.worker import Meter, serve
+from benchmarks.worker import Meter, serve, touch
 from benchmarks.workloads import WORKLOADS
 
 
@@ -137,3 +137,28 @@ def test_the_summary_puts_runs_together_and_marks_the_fastest_peer():
 
 def test_every_peer_says_what_it_needs():
     assert all(record.needs and record.title for record in IMPLEMENTATIONS.values())
+
+
+def test_what_compiling_adds_is_the_middle_of_several_tries(monkeypatch):
+    seconds = {"flambeau": iter([0.5, 9.0, 0.6]), "flambeau-eager": iter([0.2, 0.1, 7.0])}
+
+    class Ready:
+        name, start = "flambeau", {"first_seconds": [1.0, 1.0, 0.1]}
+
+        def ask(self, do, **request):
+            return {"step_seconds": 0.1}
+
+    monkeypatch.setattr(turns, "_start", lambda name, *rest: {"first_seconds": [next(seconds[name])]})
+    facts = turns._begin(Ready(), "linreg", turns.Options(tries=3), "")
+    assert facts["cached_compile"] == pytest.approx(0.6 - 0.2)
+    assert facts["compile"] == pytest.approx(2.1 - 0.2)
+    assert facts["cached_call"] == pytest.approx(0.6 - 0.3)
+
+
+def test_memory_is_touched_again_until_it_is_at_hand(monkeypatch):
+    asked = []
+    monkeypatch.setattr("benchmarks.worker.subprocess.run", lambda command, **options: asked.append(command[-1]))
+    touch(0)
+    assert not asked
+    touch(64)
+    assert asked == ["64"]  # nothing was slow
