@@ -6,8 +6,8 @@ some.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import marshal
+from dataclasses import dataclass
 from typing import Any
 
 from flambeau.backends.llvm import jit
@@ -16,7 +16,7 @@ from flambeau.compiler.kernel import Kernel
 from flambeau.compiler.steps import RoutineStep
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Phase:
     """A function of a kernel as the runner calls it."""
 
@@ -26,7 +26,7 @@ class Phase:
     parallel: bool
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Parts:
     """What a kernel became: phases to run one after the other, and bytes of scratch memory as one more buffer.
 
@@ -73,23 +73,20 @@ class Assembly:
         key = cache.key_of("program", str(self.threads), *map(repr, self.kernels), *self.routines)
         payload = cache.cached(key, self._compile)
         size = int.from_bytes(payload[:8], "little")
-        described = json.loads(payload[8 : 8 + size])
-        self.names = described["routines"]
+        kernels, self.names, objects = marshal.loads(payload[8 : 8 + size])
         self.found = [
-            None
-            if parts is None
-            else Parts(tuple(Phase(**p) for p in parts["phases"]), parts["scratch"], parts["flat"])
-            for parts in described["kernels"]
+            None if parts is None else Parts(tuple(Phase(*facts) for facts in parts[0]), *parts[1:])
+            for parts in kernels
         ]
         at = 8 + size
-        for length, names in described["objects"]:
+        for length, names in objects:
             code = jit.load_object(payload[at : at + length], names)
             self.codes.append(code)
             self.addresses.update((name, code.address(name)) for name in names)
             at += length
 
     def _compile(self) -> bytes:
-        """A description of the code in JSON, and the object files."""
+        """A description of the code, and the object files. Who could forge the one could forge the others."""
         from llvmlite import ir  # not for those who find their program in the cache
 
         module = ir.Module("program")
@@ -113,30 +110,25 @@ class Assembly:
                 pending.clear()
             return str(function.name)
 
-        kernels: list[dict[str, Any] | None] = []
+        kernels: list[tuple[Any, ...] | None] = []
         for kernel in self.kernels:
             try:
                 emitted = loops.emit(module, kernel, self.threads)
             except loops.Unsupported:
                 kernels.append(None)
                 continue
-            phases = [
-                Phase(
+            phases = tuple(
+                (
                     exported(p.function),
                     p.extent,
                     p.grain,
                     emitted.threads > 1 and p.cost >= loops.PARALLEL and p.extent > p.grain,
                 )
                 for p in emitted.phases
-            ]
-            kernels.append(asdict(Parts(tuple(phases), emitted.scratch, emitted.flat)))
+            )
+            kernels.append((phases, emitted.scratch, emitted.flat))
         routines = {key: exported(step.emit(module)) for key, step in self.routines.items()}
         compiled.take(pending)
         objects = compiled.objects()
-        described = {
-            "kernels": kernels,
-            "routines": routines,
-            "objects": [(len(content), names) for content, names in objects],
-        }
-        text = json.dumps(described).encode()
-        return b"".join([len(text).to_bytes(8, "little"), text, *(content for content, _ in objects)])
+        described = marshal.dumps((kernels, routines, [(len(content), names) for content, names in objects]))
+        return b"".join([len(described).to_bytes(8, "little"), described, *(content for content, _ in objects)])

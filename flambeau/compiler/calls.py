@@ -16,6 +16,8 @@ def common_type(op: Any, inputs: list[Any]) -> np.dtype | None:
     numbers = any(not isinstance(x, Tensor) and x is not None for x in inputs)
     if len(types) == 1 and not numbers and not (op.float_op and next(iter(types)).kind in "biu"):
         return next(iter(types))
+    if len(types) == 1 and next(iter(types)).kind == "f" and all(isinstance(x, (Tensor, int, float)) for x in inputs):
+        return next(iter(types))  # Python's numbers leave a floating type as it is
     if any(x is None for x in inputs):
         return None
     # One element of each operand decides as well as all of them.

@@ -145,6 +145,8 @@ class Recorder(Numbers):
         blocks = self.blocks.get(id(root_of(array)))
         if not blocks:
             return None
+        if blocks[0].all:
+            return blocks[0]
         low, high = bounds(array)
         for block in blocks:
             if block.low <= low and high <= block.high:

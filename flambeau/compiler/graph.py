@@ -50,7 +50,7 @@ class Value:
         return f"%{self.number}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Ref:
     """A window on a value: shape, strides and offset in elements from the start of its block."""
 
@@ -92,9 +92,12 @@ Operand = Any  # a Ref, a Python number, or None
 
 
 class Node:
-    """One operation: `op` is its name in the registry, `attrs` its attributes, `inputs` its tensor parameters."""
+    """One operation: `op` is its name in the registry, `attrs` its attributes, `inputs` its tensor parameters.
 
-    __slots__ = ("op", "inputs", "attrs", "outputs", "line", "compute", "effect", "again")
+    Who gives it other operands gives it another list of them.
+    """
+
+    __slots__ = ("op", "inputs", "attrs", "outputs", "line", "compute", "effect", "again", "_refs")
 
     def __init__(
         self, op: str, inputs: list[Operand], attrs: dict[str, Any], outputs: list[Value | None], line: Any = None
@@ -107,6 +110,7 @@ class Node:
         self.compute: Any = None  # elementwise ops: the dtype all operands are promoted to
         self.again = False  # computed again on purpose: not to be merged with the same thing computed earlier
         self.effect = False  # draws from a random stream: must run, once, in order
+        self._refs: tuple[Any, list[Ref]] = (None, [])  # the operands of which, and its windows
         for value in outputs:
             if value is not None:
                 value.node = self
@@ -114,10 +118,13 @@ class Node:
     @property
     def refs(self) -> list[Ref]:
         """The windows it reads."""
-        return [operand for operand in self.inputs if isinstance(operand, Ref)]
+        known = self._refs
+        if known[0] is not self.inputs:
+            known = self._refs = (self.inputs, [operand for operand in self.inputs if isinstance(operand, Ref)])
+        return known[1]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Check:
     """What must hold of outside memory before a program runs: low <= values <= high, but for those equal to `but`."""
 
@@ -142,7 +149,7 @@ class Check:
         return self.but is not None and bool((((array >= self.low) & (array <= self.high)) | (array == self.but)).all())
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Graph:
     """Nodes in order. `inputs` come from outside at each call, `constants` are fixed arrays.
 

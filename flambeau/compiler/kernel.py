@@ -9,16 +9,40 @@ writes the kernel. All strides and offsets count elements; a stride of 0 repeats
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+
+class Fields:
+    """Equal to what is of the same kind with equal fields.
+
+    A dataclass that gets these methods from here takes a fifth of the time to define, of which importing the compiler
+    would consist by half. Frozen by agreement: nobody sets a field of what may be a key.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def but(self, **changes: Any) -> Any:
+        """The same with other values in some fields."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self), **changes)
+        return made
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
 # Instructions name earlier ones by their position in `Kernel.body`.
 
 
-@dataclass(frozen=True)
-class Load:
+@dataclass(eq=False, repr=False)
+class Load(Fields):
     """The element of buffer number `slot` at offset + sum(index * stride); one stride per dimension of the space."""
 
     slot: int
@@ -27,8 +51,8 @@ class Load:
     dtype: np.dtype
 
 
-@dataclass(frozen=True)
-class Gather:
+@dataclass(eq=False, repr=False)
+class Gather(Fields):
     """As `Load`, further moved by `index` (an instruction of integer type) * `scale`. Negative indices are the maker's
     business; the index is trusted."""
 
@@ -40,31 +64,37 @@ class Gather:
     scale: int
 
 
-@dataclass(frozen=True)
-class Number:
-    """A constant."""
+@dataclass(eq=False, repr=False)
+class Number(Fields):
+    """A constant. Zeros of different signs are different, numbers that are none are equal."""
 
     value: Any
     dtype: np.dtype
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Number and repr(other.value) == repr(self.value) and other.dtype == self.dtype
 
-@dataclass(frozen=True)
-class Position:
+    def __hash__(self) -> int:
+        return hash((Number, repr(self.value), self.dtype))
+
+
+@dataclass(eq=False, repr=False)
+class Position(Fields):
     """The index along one dimension of the space (int64)."""
 
     dim: int
 
 
-@dataclass(frozen=True)
-class Cast:
+@dataclass(eq=False, repr=False)
+class Cast(Fields):
     """Conversion to another type, as NumPy's `astype` (to bool: not equal to zero)."""
 
     value: int
     dtype: np.dtype
 
 
-@dataclass(frozen=True)
-class Apply:
+@dataclass(eq=False, repr=False)
+class Apply(Fields):
     """The elementwise primitive `op` (its `.scalar` rule) on earlier instructions; `dtype` is that of the result.
 
     Arguments already have the type the rule computes in (the fusion pass inserts the `Cast`s of type promotion).
@@ -77,8 +107,8 @@ class Apply:
     dtype: np.dtype
 
 
-@dataclass(frozen=True)
-class Reduce:
+@dataclass(eq=False, repr=False)
+class Reduce(Fields):
     """The reduction of an instruction over the last `inner` dimensions: "sum", "prod", "max", "min", "any" or "all".
 
     max and min return nan where there is one, as NumPy's. Sums of float32 may be taken in any order (several
@@ -90,8 +120,8 @@ class Reduce:
     dtype: np.dtype
 
 
-@dataclass(frozen=True)
-class Store:
+@dataclass(eq=False, repr=False)
+class Store(Fields):
     """Write an instruction's value into buffer `slot`. With stride 0 along all inner dimensions it is written once."""
 
     slot: int
@@ -104,8 +134,8 @@ class Store:
 Instruction = Load | Gather | Number | Position | Cast | Apply | Reduce | Store
 
 
-@dataclass(frozen=True)
-class Kernel:
+@dataclass(eq=False, repr=False)
+class Kernel(Fields):
     """One loop nest over `shape`; hashable: equal kernels share machine code.
 
     `slots` is the number of buffers. The same memory under two slots is not allowed; one slot may be both loaded and
@@ -116,6 +146,19 @@ class Kernel:
     inner: int
     body: tuple[Instruction, ...]
     slots: int
+    _hash: int | None = field(default=None, init=False)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is Kernel
+            and hash(other) == hash(self)
+            and (other.shape, other.inner, other.slots, other.body) == (self.shape, self.inner, self.slots, self.body)
+        )
+
+    def __hash__(self) -> int:
+        if self._hash is None:  # long, and asked for several times
+            self._hash = hash((self.shape, self.inner, self.slots, self.body))
+        return self._hash
 
     def __repr__(self) -> str:
         """All that it says, without the time that NumPy takes to print a dtype: keys of caches are made of this."""

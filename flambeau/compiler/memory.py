@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,11 +22,14 @@ class Block:
     What is read as another type (the parts of complex numbers) is a value of its own, a vector made by a node "@bits".
     """
 
-    __slots__ = ("low", "high", "start", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor", "seen")
+    __slots__ = (
+        "low", "high", "start", "all", "itemsize", "dtype", "shape", "strides", "value", "entry", "tensor", "seen"
+    )  # fmt: skip
 
     def __init__(self, array: np.ndarray, value: Value):
         self.low, self.high = bounds(array)
-        self.start = address(array)
+        self.start = self.low if array.flags.c_contiguous else address(array)
+        self.all = array.base is None  # the array owns its memory: no view of that reaches out of the block
         self.itemsize = array.itemsize
         self.dtype = array.dtype
         self.shape = value.shape
@@ -37,9 +41,11 @@ class Block:
 
     def window(self, graph: Graph, array: np.ndarray) -> Ref | None:
         """What an array in this memory shows of the value; None if its elements lie across those of the value."""
-        offset, rest = divmod(address(array) - self.start, array.itemsize)
-        if rest:
-            return None
+        offset = 0
+        if not self.all or array.base is not None:
+            offset, rest = divmod(address(array) - self.start, array.itemsize)
+            if rest:
+                return None
         value = self.value
         if array.dtype != self.dtype:
             if any(s % array.itemsize for s in array.strides) or value.nbytes % array.itemsize:
@@ -81,7 +87,8 @@ def bounds(array: np.ndarray) -> tuple[int, int]:
 
 
 def element_strides(array: np.ndarray) -> tuple[int, ...]:
-    return tuple(s // array.itemsize for s in array.strides)
+    size = array.itemsize
+    return tuple([s // size for s in array.strides])
 
 
 def root_of(array: np.ndarray) -> Any:
@@ -115,6 +122,8 @@ def span(array: np.ndarray) -> int:
 
 def is_dense(array: np.ndarray) -> bool:
     """Whether the elements fill a stretch of memory without gaps or repetition."""
+    if array.flags.c_contiguous:
+        return True
     expected = 1
     for stride, n in sorted((s, n) for s, n in zip(element_strides(array), array.shape) if n != 1):
         if stride != expected:
@@ -125,9 +134,10 @@ def is_dense(array: np.ndarray) -> bool:
 
 def living_tensors() -> Iterator[Tensor]:
     """Every tensor of this process that has memory."""
-    kinds = set(_with_subclasses(Tensor))
-    for candidate in gc.get_objects():
-        if type(candidate) in kinds and type(getattr(candidate, "_array", None)) is np.ndarray:
+    kinds = frozenset(_with_subclasses(Tensor))
+    everything = gc.get_objects()  # a hundred thousand and more: they are sifted in C
+    for candidate in itertools.compress(everything, map(kinds.__contains__, map(type, everything))):
+        if type(getattr(candidate, "_array", None)) is np.ndarray:
             yield candidate
 
 

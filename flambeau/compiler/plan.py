@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flambeau.compiler.graph import Graph, Ref, Value
 from flambeau.compiler.kernel import Gather, Instruction, Kernel, Load, Store
@@ -20,7 +20,7 @@ from flambeau.compiler.steps import HostStep, KernelStep, Step
 ALIGNMENT = 64
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Plan:
     """Steps in order; `same` maps a value to the one whose memory it shares, `offsets` are places in the arena."""
 
@@ -220,7 +220,7 @@ def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[Value]]:
             homes.append(home)
         number[slot] = homes.index(home)
     body: list[Instruction] = [
-        replace(i, slot=number[i.slot]) if isinstance(i, (Load, Gather, Store)) and number[i.slot] != i.slot else i
+        i.but(slot=number[i.slot]) if isinstance(i, (Load, Gather, Store)) and number[i.slot] != i.slot else i
         for i in step.kernel.body
     ]
     kernel, order = canonical(Kernel(step.kernel.shape, step.kernel.inner, tuple(body), len(homes)))

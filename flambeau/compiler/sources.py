@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
+_OURS: dict[str, bool] = {}  # whether a file belongs to this package
 
 
 class Unrecordable(RuntimeError):
@@ -46,7 +47,10 @@ def user_line() -> tuple[str, int] | None:
     frame: Any = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE):
+        ours = _OURS.get(name)
+        if ours is None:
+            ours = _OURS[name] = name.startswith(PACKAGE)
+        if not ours:
             return (name, frame.f_lineno)
         frame = frame.f_back
     return None

@@ -16,7 +16,7 @@ from flambeau.compiler.graph import Graph, Node, Ref, Value
 from flambeau.compiler.kernel import Kernel
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class KernelStep:
     """A fused loop nest; slot i of the kernel is `buffers[i]` (whole blocks: windows are in the loads and stores)."""
 
@@ -26,7 +26,7 @@ class KernelStep:
     writes: tuple[Value, ...]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class LibraryStep:
     """A oneDNN primitive; `operands[i]` is its argument number `primitive.arguments[i]`.
 
@@ -39,7 +39,7 @@ class LibraryStep:
     once: bool = False
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class RoutineStep:
     """Our own native function `void name(i8** buffers)`; the last `outputs` operands are written.
 
@@ -54,7 +54,7 @@ class RoutineStep:
     label: str = ""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class HostStep:
     """A call of Python: `run(*arrays) -> array or tuple`, copied into `outputs` (None: not wanted)."""
 
@@ -67,7 +67,7 @@ class HostStep:
 Step = KernelStep | LibraryStep | RoutineStep | HostStep
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Lowering:
     """What lowering functions get: the graph, the steps made so far, and memory for themselves."""
 

@@ -31,7 +31,7 @@ def usable() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 2**32
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Section:
     name: str
     kind: int
@@ -44,7 +44,7 @@ class _Section:
     address: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class _Symbol:
     name: str
     section: int

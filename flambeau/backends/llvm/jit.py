@@ -8,7 +8,6 @@ this process does without LLVM: others run it (workers.py), and objects are load
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import platform
 import re
@@ -18,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.backends.llvm import elf, workers
+from flambeau.backends.llvm import elf
 from flambeau.backends.llvm import symbols as known
+from flambeau.core.digest import blake2b
 
 
 class Host:
@@ -67,7 +67,7 @@ def _read_processor() -> tuple[str, set[str]] | None:
     if "flags" not in facts:
         return None
     named = " ".join(facts.get(key, "") for key in ("vendor_id", "cpu family", "model", "stepping"))
-    digest = hashlib.blake2b(facts["flags"].encode(), digest_size=8).hexdigest()
+    digest = blake2b(facts["flags"].encode(), digest_size=8).hexdigest()
     return f"{platform.machine()} {named} {facts.get('model name', '')} {digest}", set(facts["flags"].split())
 
 
@@ -98,6 +98,8 @@ def compile_module(module: Any, level: int = 1, machine: Any = None) -> bytes:
     own loop passes (invariants, unrolling, vectors), at several times the price; 0 is for code that runs seldom.
     Raises: RuntimeError with LLVM's message if the IR is malformed.
     """
+    from flambeau.backends.llvm import workers  # not for those who find their code in the cache
+
     if machine is None and workers.usable():
         batch = workers.Batch(level, 1)
         batch.add(str(module))
@@ -123,6 +125,8 @@ class Compilation:
 
     def __init__(self, module: Any, functions: int):
         """`functions`: how many there will be, about."""
+        from flambeau.backends.llvm import workers
+
         self.module = module
         self.names: list[list[str]] = []
         self.taken: set[str] = set()

@@ -6,14 +6,15 @@ Here the order follows from what is computed alone.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
+import functools
 from typing import Any
 
 from flambeau.compiler.kernel import Apply, Gather, Kernel, Load, Number, Position, Reduce, Store
 from flambeau.compiler.lower.nest import operands, with_operands
+from flambeau.core.digest import blake2b
 
 
+@functools.lru_cache(256)  # many a graph has the same update for parameters of one shape
 def canonical(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     """The kernel with instructions and slots in an order of their own and nothing unused.
 
@@ -33,7 +34,7 @@ def canonical(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
         made: Any = with_operands(kernel.body[i], renamed)
         if isinstance(made, (Load, Gather, Store)):
             slot = slots.setdefault(made.slot, len(slots))
-            made = made if slot == made.slot else replace(made, slot=slot)
+            made = made if slot == made.slot else made.but(slot=slot)
         renamed[i] = len(body)
         body.append(made)
 
@@ -49,16 +50,16 @@ def _likenesses(kernel: Kernel) -> list[bytes]:
     """A digest of each instruction with all it needs; sizes and places in memory are left out."""
     out: list[bytes] = []
     for i in kernel.body:
-        own: tuple[Any, ...] = ()
+        own: Any = ""
         if isinstance(i, Apply):
             own = (i.op, i.attrs)
         elif isinstance(i, (Load, Gather)):
-            own = (any(i.strides),)
+            own = any(i.strides)
         elif isinstance(i, Number):
-            own = (i.value,)
+            own = repr(i.value)
         elif isinstance(i, Reduce):
-            own = (i.kind,)
+            own = i.kind
         dtype = "" if isinstance(i, Position) else i.dtype.str
-        facts = (type(i).__name__, dtype, own, [out[j] for j in operands(i)])
-        out.append(hashlib.blake2b(repr(facts).encode(), digest_size=12).digest())
+        facts = f"{type(i).__name__} {dtype} {own} ".encode() + b"".join([out[j] for j in operands(i)])
+        out.append(blake2b(facts, digest_size=12).digest())
     return out

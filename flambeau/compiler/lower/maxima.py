@@ -38,6 +38,7 @@ class Body:
 
     def __init__(self) -> None:
         self.lines: list[Instruction] = []
+        self.places: dict[Instruction, int] = {}  # in `lines`
         self.values: list[Value] = []
 
     def slot(self, value: Value) -> int:
@@ -46,9 +47,10 @@ class Body:
         return self.values.index(value)
 
     def add(self, line: Instruction) -> int:
-        if line not in self.lines:
+        found = self.places.setdefault(line, len(self.lines))
+        if found == len(self.lines):
             self.lines.append(line)
-        return self.lines.index(line)
+        return found
 
     def apply(self, op: str, *args: int, dtype: np.dtype) -> int:
         return self.add(Apply(op, args, (), dtype))

@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.compiler.kernel import Apply, Cast, Gather, Instruction, Kernel, Load, Number, Position, Reduce, Store
+from flambeau.compiler.kernel import (
+    Apply,
+    Cast,
+    Fields,
+    Gather,
+    Instruction,
+    Kernel,
+    Load,
+    Number,
+    Position,
+    Reduce,
+    Store,
+)
 
 INT64 = np.dtype(np.int64)
 
@@ -19,8 +31,8 @@ class Unsupported(Exception):
     """The generator has no code for this kernel; it says why. Split it or run its ops one by one."""
 
 
-@dataclass(frozen=True)
-class Fold:
+@dataclass(eq=False, repr=False)
+class Fold(Fields):
     """Internal: the reduction `kind` of several instructions (partial results of one `Reduce`)."""
 
     kind: str
@@ -45,16 +57,16 @@ def operands(instruction: Any) -> tuple[int, ...]:
 def with_operands(instruction: Any, renamed: dict[int, int]) -> Any:
     """The same instruction reading `renamed[i]` where it read `i`."""
     read = operands(instruction)
-    now = tuple(renamed[i] for i in read)
+    now = tuple([renamed[i] for i in read])
     if now == read:
         return instruction
     if isinstance(instruction, Apply):
         return Apply(instruction.op, now, instruction.attrs, instruction.dtype)
     if isinstance(instruction, (Cast, Reduce, Store)):
-        return replace(instruction, value=now[0])
+        return instruction.but(value=now[0])
     if isinstance(instruction, Gather):
-        return replace(instruction, index=now[0])
-    return replace(instruction, values=now)
+        return instruction.but(index=now[0])
+    return instruction.but(values=now)
 
 
 def result_dtype(body: Sequence[Any], i: int) -> np.dtype:

@@ -7,7 +7,6 @@ write one row and rows are added in the order of the index, as on the host.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from flambeau.compiler.lower.moves import copy_step
 from flambeau.compiler.lower.onednn import is_plain, reshaped
 from flambeau.compiler.passes.decompose import known_index
 from flambeau.compiler.steps import Lowering, RoutineStep, Step, lowering
+from flambeau.core.digest import blake2b
 
 FLOAT = np.dtype(np.float32)
 LANES = 8
@@ -80,7 +80,7 @@ def _known(low: Lowering, node: Node, index: Ref, rows: int) -> bool:
 def emit_scatter(module: Any, key: str, shape: tuple[int, ...], clear: bool, adding: bool, threads: int) -> Any:
     """void (ptr buffers): values, index, table."""
     rows, width, count, value_stride, index_stride = shape
-    name = "scatter." + hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    name = "scatter." + blake2b(key.encode(), digest_size=8).hexdigest()
     body = ir.Function(module, ir.FunctionType(ir.VoidType(), [reg.pointer, reg.i64, reg.i64]), name + ".rows")
     body.linkage = "internal"
     b = ir.IRBuilder(body.append_basic_block())

@@ -11,7 +11,6 @@ columns stay in the cache between its products. Images are divided among the thr
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from llvmlite import ir
@@ -24,6 +23,7 @@ from flambeau.compiler.graph import Ref, Value
 from flambeau.compiler.kernel import Instruction, Kernel, Load, Reduce, Store
 from flambeau.compiler.lower.onednn import FLOAT, Plan, is_last
 from flambeau.compiler.steps import KernelStep, RoutineStep
+from flambeau.core.digest import blake2b
 
 COLUMN_BYTES = 1 << 20  # of one block
 FEW_CHANNELS, FEW_WEIGHTS = 32, 2048  # with fewer the matrices are too thin, and oneDNN's own kernel wins
@@ -110,7 +110,7 @@ class Shape:
 
     def emit(self, module: Any) -> Any:
         """void (ptr buffers): images, gradient, sums, columns."""
-        name = "weight." + hashlib.blake2b(self.key.encode(), digest_size=8).hexdigest()
+        name = "weight." + blake2b(self.key.encode(), digest_size=8).hexdigest()
         if name in module.globals:
             return module.globals[name]
         share = ir.Function(module, ir.FunctionType(ir.VoidType(), [reg.pointer, reg.i64, reg.i64]), name + ".share")

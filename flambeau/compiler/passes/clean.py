@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,17 @@ def replace_values(graph: Graph, new: dict[Value, Value]) -> None:
         return Ref(follow(x.value), x.shape, x.strides, x.offset) if isinstance(x, Ref) and x.value in new else x
 
     for node in graph.nodes:
-        node.inputs = [moved(x) for x in node.inputs]
+        if _reads(node, new):
+            node.inputs = [moved(x) for x in node.inputs]
     graph.outputs = [moved(x) for x in graph.outputs]
     graph.writes = {target: moved(x) for target, x in graph.writes.items()}
+
+
+def _reads(node: Node, values: Container[Value]) -> bool:
+    for ref in node.refs:  # a loop: this is asked of every node several times
+        if ref.value in values:
+            return True
+    return False
 
 
 def remove_dead(graph: Graph) -> None:
@@ -116,10 +125,11 @@ def merge_equal(graph: Graph) -> None:
     outside = {ref.value for ref in graph.outputs}
     kept = []
     for node in graph.nodes:
-        node.inputs = [
-            Ref(_root(x.value, new), x.shape, x.strides, x.offset) if isinstance(x, Ref) and x.value in new else x
-            for x in node.inputs
-        ]
+        if _reads(node, new):
+            node.inputs = [
+                Ref(_root(x.value, new), x.shape, x.strides, x.offset) if isinstance(x, Ref) and x.value in new else x
+                for x in node.inputs
+            ]
         if node.effect:
             kept.append(node)
             continue
@@ -143,9 +153,9 @@ def fold_constants(graph: Graph) -> None:
     for node in graph.nodes:
         if (
             node.effect
-            or any(isinstance(x, Ref) and x.value not in graph.constants for x in node.inputs)
-            or any(v is not None and v.size > FOLDED for v in node.outputs)
             or node.op.startswith("@")
+            or any(ref.value not in graph.constants for ref in node.refs)
+            or any(v is not None and v.size > FOLDED for v in node.outputs)
         ):
             kept.append(node)
             continue

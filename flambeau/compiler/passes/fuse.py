@@ -7,6 +7,7 @@ always holds. A group has dimensions of its own: whatever a member reads or make
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ _INTEGER_TRAPS = ("floor_divide", "div_floor", "div_trunc", "remainder", "fmod")
 Layout = tuple[int, dict[int, int]]  # offset, and the stride along each dimension of the group
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Group:
     """Nodes that become one kernel, or (`fused` false) one node that is lowered by itself."""
 
@@ -40,6 +41,11 @@ class Group:
     after: set[Value] = field(default_factory=set)  # made, and dependent on a reduction
     gone: bool = False
 
+    @functools.cached_property
+    def wide(self) -> frozenset[int]:
+        """The dimensions that have more than one index."""
+        return frozenset([k for k, n in enumerate(self.sizes) if n > 1])
+
     @property
     def kept(self) -> frozenset[int]:
         return frozenset(range(len(self.sizes))) - (self.reduced or frozenset())
@@ -50,8 +56,9 @@ def fusible(node: Node) -> bool:
     out = node.outputs[0] if len(node.outputs) == 1 else None
     if out is None or out.dtype not in TYPES or out.size == 0 or node.effect:
         return False
-    if any(x.dtype not in TYPES or math.prod(x.shape) == 0 for x in node.refs):
-        return False
+    for x in node.refs:
+        if x.value.dtype not in TYPES or 0 in x.shape:
+            return False
     if node.op in ("@reduce", "@gather", "where"):
         return True
     if node.op in MOVES:
@@ -59,7 +66,7 @@ def fusible(node: Node) -> bool:
     op = REGISTRY.get(node.op)
     if op is None or op.scalar is None or (op.outputs != 1):
         return False
-    if any(isinstance(x, Ref) for x in node.inputs) is False or any(x is None for x in node.inputs):
+    if not node.refs or any(x is None for x in node.inputs):
         return False
     if node.op in _INTEGER_TRAPS and compute_type(node).kind in "iu":
         return False
@@ -234,8 +241,10 @@ class Fusion:
                 if n == 1 or s == 0:
                     places.append(None)
                     continue
-                k = next((k for k, stride in free.items() if stride == s and group.sizes[k] == n), None)
-                if k is None:
+                for k, stride in free.items():
+                    if stride == s and group.sizes[k] == n:
+                        break
+                else:
                     break
                 places.append(k)
                 del free[k]
@@ -265,7 +274,7 @@ class Fusion:
                 if inside:
                     return None
                 continue
-            run = list(range(len(shape))) if is_reduce else alignment(node, position)
+            run = range(len(shape)) if is_reduce else alignment(node, position)
             for a, k in zip(run, places):
                 if a is not None and k is not None:
                     if dims[a] is not None and dims[a] != k:
@@ -284,8 +293,7 @@ class Fusion:
         return dims if self.allowed(group, node, dims) else None
 
     def allowed(self, group: Group, node: Node, dims: list[int | None]) -> bool:
-        covered = frozenset(k for k in dims if k is not None)
-        full = frozenset(k for k, n in enumerate(group.sizes) if n > 1)
+        covered, full = {k for k in dims if k is not None}, group.wide
         depends = any(ref.value in group.after for ref in node.refs)
         if node.op == "@reduce":
             over = frozenset(k for d, k in enumerate(dims) if k is not None and d in node.attrs["dims"])

@@ -15,7 +15,7 @@ from flambeau.compiler.plan import reads_of, writes_of
 from flambeau.compiler.steps import KernelStep, LibraryStep, Step
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Split:
     """`first`: steps on state alone; `rest`: the others; both in order. `first` may run before all of `rest`.
 
