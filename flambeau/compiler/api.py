@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import gc
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.backends import threads
 from flambeau.compiler import environment
 from flambeau.compiler.capture import Recorder
 from flambeau.compiler.entry import OUT_OF_BOUNDS, Entry
+from flambeau.compiler.garbage import Pause
 from flambeau.compiler.guards import Guards
 from flambeau.compiler.quick import MISS, quick
 from flambeau.compiler.sources import Unrecordable
@@ -35,23 +34,10 @@ def build(entry: Entry) -> None:
     """Make the programs of a record."""
     from flambeau.compiler.program import program
 
-    with without_collections():
+    with Pause():
         entry.execute = program(entry.graph)
         if entry.backward is not None:
             entry.backward.execute = program(entry.backward.graph)
-
-
-@contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Let Python's cyclic garbage wait: the many small objects of a compilation live until its end, and looking for
-    dead ones among them takes a tenth of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Compiled:
@@ -136,26 +122,27 @@ class Compiled:
             return self.function(*args, **kwargs)
         watched = environment.watch(self.function, (*args, *kwargs.values()))
         draws = environment.random_states(watched)
-        recorder = Recorder(tensors, strict=self.fullgraph)
-        made: Entry | None = None
-        with recorder:
-            result = self.function(*args, **kwargs)
-            if recorder.failed is None:
+        with Pause() as pause:
+            recorder = Recorder(tensors, strict=self.fullgraph, pause=pause)
+            made: Entry | None = None
+            with recorder:
+                result = self.function(*args, **kwargs)
+                if recorder.failed is None:
+                    try:
+                        if environment.random_states(watched) != draws:
+                            raise Unrecordable("it draws random numbers with Python or NumPy")
+                        made = self._entry(recorder, watched, result)
+                    except Unrecordable as error:
+                        recorder.fail(error)
+            self.captures += 1
+            if made is not None:
                 try:
-                    if environment.random_states(watched) != draws:
-                        raise Unrecordable("it draws random numbers with Python or NumPy")
-                    made = self._entry(recorder, watched, result)
-                except Unrecordable as error:
-                    recorder.fail(error)
-        self.captures += 1
-        if made is not None:
-            try:
-                if self.keep_text:
-                    made.text = str(made.graph)
-                with _BUILDING:
-                    build(made)
-            except Exception as error:  # whatever the compiler cannot do yet, the call has been answered
-                recorder.failed = Unrecordable(f"the compiler cannot take it ({type(error).__name__}: {error})")
+                    if self.keep_text:
+                        made.text = str(made.graph)
+                    with _BUILDING:
+                        build(made)
+                except Exception as error:  # whatever the compiler cannot do yet, the call has been answered
+                    recorder.failed = Unrecordable(f"the compiler cannot take it ({type(error).__name__}: {error})")
         if recorder.failed is not None or made is None:
             assert recorder.failed is not None
             self._failed(key, recorder.failed)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.compiler.calls import common_type, holds_values
+from flambeau.compiler.garbage import Pause
 from flambeau.compiler.graph import Check, Graph, Node, Ref, Value, same_order
 from flambeau.compiler.memory import Block, address, bounds, element_strides, is_dense, living_tensors, root_of, span
 from flambeau.compiler.numbers import Numbers
@@ -57,8 +58,9 @@ class Recorder(Numbers):
     When something cannot be recorded the call goes on, eagerly, and `failed` says why (`strict`: it raises).
     """
 
-    def __init__(self, arguments: list[Tensor], strict: bool = False):
+    def __init__(self, arguments: list[Tensor], strict: bool = False, pause: Pause | None = None):
         super().__init__()
+        self.pause = pause  # ends when the record fails: what goes on eagerly may take hours
         self.failed: Unrecordable | None = None
         self.strict = strict
         self.modules: dict[int, Any] = {}  # modules that were called
@@ -134,6 +136,8 @@ class Recorder(Numbers):
         """Stop recording."""
         if self.failed is None:
             self.failed = error
+        if self.pause is not None:
+            self.pause.end()
         if recording.recorder is self:
             recording.recorder = None
         if self.strict and not error.later:

@@ -24,6 +24,7 @@ from flambeau.core.modes import modes
 from flambeau.core.tensor import Tensor, storage_of, wrap
 
 MISS = object()
+MANY = 16  # things of one kind from which their lines are a loop: compiling a line takes as long as a thousand turns
 
 
 class Writer:
@@ -171,6 +172,7 @@ class Options:
 def _inputs(w: Writer, entry: Entry, tensors: list[Tensor]) -> list[str]:
     """Names of the arrays of the graph's inputs; outside tensors must hold the arrays they held."""
     names = []
+    state: list[tuple[Tensor, np.ndarray, bool]] = []
     entry.option_arrays = []
     for value in entry.graph.inputs:
         kind, what = value.source.kind, value.source.what
@@ -193,8 +195,15 @@ def _inputs(w: Writer, entry: Entry, tensors: list[Tensor]) -> list[str]:
                     f"{names[-1]}.dtype is not {w.name(array.dtype)}"
                 )
                 continue
-            w.miss_if(f"{holder}._array is not {w.name(t._array)} or {holder}._requires_grad is not {t._requires_grad}")
+            state.append((t, t._array, t._requires_grad))
             names.append(w.name(t._array))
+    if len(state) < MANY:
+        for t, array, needed in state:
+            w.miss_if(f"{w.name(t)}._array is not {w.name(array)} or {w.name(t)}._requires_grad is not {needed}")
+    else:
+        w.line(f"for t, array, needed in {w.name(state)}:")
+        w.line("    if t._array is not array or t._requires_grad is not needed: return MISS")
+        w.line("array = None")
     return names
 
 
@@ -217,8 +226,15 @@ def _run(w: Writer, entry: Entry, program: Any, inputs: list[str]) -> None:
     if [ref.value for ref in entry.graph.outputs] != program.outputs:
         outputs = [outputs[next(i for i, r in enumerate(entry.graph.outputs) if r.value is v)] for v in program.outputs]
     w.line(f"{w.name(program)}.run({', '.join([*inputs, *outputs])})")
-    for value in entry.graph.writes:
-        source = value.source
+    written = [value.source for value in entry.graph.writes]
+    objects = [source.what for source in written if source.kind == "tensor"]
+    if len(objects) >= MANY:
+        written = [source for source in written if source.kind != "tensor"]
+        w.line(f"for t in {w.name(objects)}:")
+        w.line("    s = t._storage")
+        w.line(f"    if s is None: s = {w.name(storage_of)}(t)")
+        w.line("    s.version += 1")
+    for source in written:
         t = (
             f"a{source.what}"
             if source.kind == "argument"

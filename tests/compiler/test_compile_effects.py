@@ -1,5 +1,6 @@
 """What a compiled call does beside its result: writes, draws, bounds of indices, errors; as in eager mode."""
 
+import gc
 import warnings
 
 import numpy as np
@@ -351,3 +352,25 @@ def test_full_graph_raises():
     compiled = torch.compile(lambda a: a * a.sum().item(), fullgraph=True)
     with pytest.raises(RuntimeError, match="reads the values"):
         compiled(x(2))
+
+
+def test_garbage_is_looked_for_again_after_a_capture_and_when_one_fails():
+    seen = []
+
+    def fails(x):
+        x.sum().item()
+        seen.append(gc.isenabled())  # what follows may take hours
+        return x * 2
+
+    torch.compile(lambda x: x * 2)(torch.ones(3))
+    assert gc.isenabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.compile(fails)(torch.ones(3))
+    assert seen == [True] and gc.isenabled()
+    gc.disable()
+    try:
+        torch.compile(lambda x: x * 3)(torch.ones(3))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -428,3 +428,34 @@ def test_a_scheduler_that_steps_inside(size):
 
     with pytest.warns(UserWarning, match="it changes"):
         compare(step=step)
+
+
+def test_the_short_way_sees_what_becomes_of_many_parameters():
+    """So many that they are compared in a loop."""
+
+    def run(compile):
+        torch.manual_seed(0)
+        net = nn.Sequential(*[nn.Linear(3, 3) for _ in range(12)])
+        optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = net(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        work = compile(step)
+        losses = [work(torch.ones(2, 3)) for _ in range(4)]
+        short = compiled_of(work).short if compile is torch.compile else None
+        versions = [p._version for p in net.parameters()]
+        net[5].weight.data = torch.eye(3)
+        losses += [work(torch.ones(2, 3)) for _ in range(2)]
+        net[7].bias.requires_grad_(False)
+        losses += [work(torch.ones(2, 3)) for _ in range(2)]
+        return short, versions, losses, [p.detach().clone() for p in net.parameters()]
+
+    short, *found = run(torch.compile)
+    _, *expected = run(lambda step: step)
+    assert short and found[0] == expected[0]
+    assert_same(found[1:], expected[1:])

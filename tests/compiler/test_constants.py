@@ -24,3 +24,9 @@ def test_gradients_of_values_alone_ask_no_gap_between_them(values):
         return torch.autograd.grad(values(A).sum(), A)[0]
 
     alike(function, (torch.randn(3, 3).requires_grad_(),), (torch.eye(3).requires_grad_(),))
+
+
+def test_zeros_of_different_signs_are_different_constants():
+    compiled = torch.compile(lambda x: (x + 0.0, x + -0.0))
+    for _ in range(2):
+        assert [torch.signbit(y).item() for y in compiled(torch.tensor([-0.0]))] == [False, True]
