@@ -196,7 +196,9 @@ def _step_unless(found: Tensor, optimizer: Any, args: Any, kwargs: Any) -> Any:
     known = len(optimizer.state), sum(map(len, states))
     with fl.no_grad():
         before = [t.detach().clone() for t in written]
+        recorder.undecided = True
         result = optimizer.step(*args, **kwargs)
+        recorder.undecided = False
         for t, old in zip(written, before):
             t.copy_(fl.where(found, old, t))
     states = [optimizer.state[p] for p in moved if p in optimizer.state]

@@ -83,6 +83,7 @@ class Recorder(Numbers):
         self.freed: list[Any] = []
         self.made: list[weakref.ref] = []
         self.state_changed: Any = None
+        self.undecided = False  # whether the step of an optimizer may be taken back (amp), which speaks for itself then
         self._announced: Any = None
         self._busy = False
         self._before: dict[int, list[Tensor]] = {}
@@ -530,6 +531,12 @@ class Recorder(Numbers):
     def unready(self, reason: str, counted: bool = True) -> None:
         """This call is not like those that follow. An attempt that is not counted may be repeated without end."""
         raise Unrecordable(reason, user_line(), later=True, counted=counted)
+
+    @tap
+    def state_made(self) -> None:
+        """An optimizer makes its state: nothing after it need be recorded."""
+        if not self.undecided:
+            raise Unrecordable("an optimizer makes its state", user_line(), later=True)
 
     # ---- gradients ---------------------------------------------------------------------------
 

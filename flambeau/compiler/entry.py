@@ -159,21 +159,9 @@ class Entry:
             if leaf._grad is not None:
                 allowed.update(_chain(leaf._grad._array))
         if self._kept(allowed):
-            if not self._kept_by_optimizers():
-                gc.collect()  # what only refers to itself is not kept
+            gc.collect()  # what only refers to itself is not kept
             if self._kept(allowed):
                 raise Unrecordable("a tensor made inside the function is kept outside of it", None, later=True)
-
-    def _kept_by_optimizers(self) -> bool:
-        """Whether an optimizer has made its state: then that is what is kept, and no garbage need be looked for."""
-        made = {id(array) for reference in self.recorder.made if (array := reference()) is not None}
-        return any(
-            id(kept._array) in made
-            for optimizer in self.recorder.optimizers
-            for slots in optimizer.state.values()
-            for kept in slots.values()
-            if isinstance(kept, Tensor)
-        )
 
     def _kept(self, allowed: set[int]) -> bool:
         arrays = (reference() for reference in self.recorder.made)

@@ -60,6 +60,13 @@ def bounded(t: Any, low: Any, high: Any, error: Exception, but: Any = None) -> N
         recorder.bounded(t, low, high, but, error)
 
 
+def state_made() -> None:
+    """Say that an optimizer makes its state, which the calls that follow will find made."""
+    note = getattr(recorder, "state_made", None)
+    if note is not None:
+        note()
+
+
 def copied(made: Any, source: Any) -> Any:
     """Say that `made` is new and holds the values of array `source`; returns it."""
     if recorder is not None:

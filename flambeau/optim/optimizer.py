@@ -359,6 +359,8 @@ class Algorithm(Optimizer):
             state = states[param]
             if not state:
                 state.update(self.initial_state(param, group))
+                if state:
+                    recording.state_made()
             if differentiable:  # the graph of the step before keeps the tensors that are written to now
                 state.update((name, value.clone()) for name, value in state.items() if value.requires_grad)
             if param.is_complex():

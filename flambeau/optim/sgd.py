@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.core import recording
 from flambeau.core.tensor import Tensor
 from flambeau.optim.optimizer import Algorithm, ParamsT, check_fused, check_lr, check_not_negative
 
@@ -79,5 +80,6 @@ class SGD(Algorithm):
         velocity = state.get("momentum_buffer")
         if velocity is None:
             velocity = state["momentum_buffer"] = grad.detach().clone()
+            recording.state_made()
             return velocity
         return velocity.mul_(momentum).add_(grad, alpha=1 - dampening)

@@ -76,7 +76,7 @@ def fusible(node: Node) -> bool:
         hash(tuple(node.attrs.items()))
     except TypeError:
         return False
-    return all(isinstance(x, (Ref, int, float)) for x in node.inputs)
+    return len(node.refs) == len(node.inputs) or all(isinstance(x, (Ref, int, float)) for x in node.inputs)
 
 
 def compute_type(node: Node) -> np.dtype:
@@ -198,7 +198,7 @@ class Fusion:
         assert out is not None
         self.add(group, node)
         group.members.append(node)
-        depends = any(ref.value in group.after for ref in node.refs)
+        depends = self.depends(group, node)
         if node.op == "@reduce":
             group.reduced = frozenset(k for d, k in enumerate(dims) if k is not None and d in node.attrs["dims"])
             self.note_load(group, node.inputs[0], dims)
@@ -294,7 +294,7 @@ class Fusion:
 
     def allowed(self, group: Group, node: Node, dims: list[int | None]) -> bool:
         covered, full = {k for k in dims if k is not None}, group.wide
-        depends = any(ref.value in group.after for ref in node.refs)
+        depends = self.depends(group, node)
         if node.op == "@reduce":
             over = frozenset(k for d, k in enumerate(dims) if k is not None and d in node.attrs["dims"])
             if covered != full or not over:
@@ -310,6 +310,10 @@ class Fusion:
             return False
         # A node on the kept dimensions: it must read a reduction, else it would run with every point of the row.
         return depends
+
+    def depends(self, group: Group, node: Node) -> bool:
+        """Whether a node reads what a reduction of the group has to do with."""
+        return bool(group.after) and any(ref.value in group.after for ref in node.refs)
 
     def is_row(self, group: Group, reduced: frozenset[int]) -> bool:
         """Whether the reduced dimensions lie along memory and a row is short enough to be read again from the cache."""

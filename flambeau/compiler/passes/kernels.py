@@ -22,19 +22,16 @@ class KernelBuilder:
         self.body: list[Instruction] = []
         self.seen: dict[Instruction, int] = {}
         self.values: dict[Value, int] = {}
-        self.slots: list[Value] = []
+        self.slots: dict[Value, int] = {}
 
     def emit(self, instruction: Instruction) -> int:
-        found = self.seen.get(instruction)
-        if found is None or isinstance(instruction, Store):
-            found = self.seen[instruction] = len(self.body)
+        found = self.seen.setdefault(instruction, len(self.body))
+        if found == len(self.body):
             self.body.append(instruction)
         return found
 
     def slot(self, value: Value) -> int:
-        if value not in self.slots:
-            self.slots.append(value)
-        return self.slots.index(value)
+        return self.slots.setdefault(value, len(self.slots))
 
     def strides(self, places: list[int | None], ref: Ref) -> tuple[int, ...]:
         along = {k: s for k, s, n in zip(places, ref.strides, ref.shape) if k is not None and n > 1}
@@ -107,6 +104,6 @@ class KernelBuilder:
         reads = tuple(self.slots)
         for node, out in self.stores:
             strides = self.strides(self.group.dims[node], out.whole())
-            self.emit(Store(self.slot(out), strides, 0, self.values[out], out.dtype))
+            self.body.append(Store(self.slot(out), strides, 0, self.values[out], out.dtype))
         kernel = Kernel(tuple(self.group.sizes[k] for k in self.loops), self.inner, tuple(self.body), len(self.slots))
         return kernel, tuple(self.slots), reads, tuple(out for _, out in self.stores)

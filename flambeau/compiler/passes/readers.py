@@ -13,8 +13,10 @@ class Readers:
     def __init__(self, graph: Graph):
         self.nodes: dict[Value, list[Node]] = {}
         for node in graph.nodes:
-            for value in dict.fromkeys(ref.value for ref in node.refs):
-                self.nodes.setdefault(value, []).append(node)
+            for ref in node.refs:
+                readers = self.nodes.setdefault(ref.value, [])
+                if not readers or readers[-1] is not node:
+                    readers.append(node)
         self.outside = {ref.value for ref in (*graph.outputs, *graph.writes.values())}
 
     def only(self, value: Value | None) -> Node | None:
