@@ -17,9 +17,10 @@ from flambeau.backends.onednn.convolution import Geometry
 from flambeau.backends.onednn.memory import described, free_choice, loaded, strided
 from flambeau.backends.onednn.primitive import PostOps, Primitive
 from flambeau.compiler.graph import Node, Ref
-from flambeau.compiler.lower import few_channels, weight_blocks, winograd
-from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, takes
+from flambeau.compiler.lower import few_channels, layer_products, weight_blocks, winograd
+from flambeau.compiler.lower.onednn import Plan, Sizes, image, is_last, is_plain, quality, repeats, takes
 from flambeau.compiler.lower.weight_product import fits, weight_as_product
+from flambeau.compiler.passes.readers import Steady
 from flambeau.compiler.steps import Lowering, Step, lowering
 
 Make = Callable[..., Primitive]
@@ -115,12 +116,14 @@ def convolution(node: Node, low: Lowering) -> list[Step] | None:
     if geometry is None:
         return None
     others = [plan.dense(other) for other in others]
+    post = node.attrs.get("post", ())
     if winograd.fits(node, geometry, w, target.ref, low):
-        winograd.convolution(plan, geometry, source.ref, w, bias, others, node.attrs.get("post", ()), target.ref)
+        winograd.convolution(plan, geometry, source.ref, w, bias, others, post, target.ref)
         return plan.steps
-    chain = PostOps.of(
-        node.attrs.get("post", ()), [strided(other.shape) if other.shape == (1,) else image(other) for other in others]
-    )
+    if Steady(low.graph)(w.value) and layer_products.covers(geometry, source.ref, w, others, target.ref, post):
+        layer_products.convolution(plan, geometry, source.ref, w, bias, others, post, target.ref)
+        return plan.steps
+    chain = PostOps.of(post, [strided(other.shape) if other.shape == (1,) else image(other) for other in others])
 
     def make(x_md: c_void_p, y_md: c_void_p) -> Primitive:
         arguments = [lib.ARG_SRC, lib.ARG_WEIGHTS, *([] if bias is None else [lib.ARG_BIAS]), *chain.arguments]
@@ -146,6 +149,37 @@ def convolution(node: Node, low: Lowering) -> list[Step] | None:
     if bias is not None:
         inputs.append(plan.vector(bias))
     return target.written(plan, primitive, lib.ARG_DST, inputs + others)
+
+
+def reads_in_place(node: Node, w: Ref, low: Lowering) -> bool:
+    """Whether a convolution of `w` instead of its own weight becomes a product that reads it where it lies."""
+    x, _, bias, *others = node.inputs
+    out = node.outputs[0]
+    if out is None or not takes(x, w, bias, *others) or repeats(x):
+        return False
+    target = out.whole()
+    geometry = geometry_of(x.shape, w.shape, target.shape, node.attrs)
+    return (
+        geometry is not None
+        and Steady(low.graph)(w.value)
+        and not winograd.fits(node, geometry, w, target, low)
+        and layer_products.covers(geometry, x, w, others, target, node.attrs.get("post", ()))
+        and layer_products.in_place(geometry, w)
+    )
+
+
+@lowering("@scaled_convolution")
+def scaled_convolution(node: Node, low: Lowering) -> list[Step]:
+    """A convolution whose weight is multiplied with a factor as it is read (passes/factors.py): the last input."""
+    x, w, bias, *others, scale = node.inputs
+    (out,) = node.outputs
+    plan = Plan(low)
+    geometry = geometry_of(x.shape, w.shape, None, node.attrs)
+    assert geometry is not None and out is not None
+    others = [plan.dense(other) for other in others]
+    post = node.attrs.get("post", ())
+    layer_products.convolution(plan, geometry, x, w, bias, others, post, out.whole(), scale)
+    return plan.steps
 
 
 @lowering("transposed_convolution")

@@ -14,6 +14,7 @@ from flambeau.compiler.lower import (  # noqa: F401  (importing them registers t
     recurrent,
     scatter,
 )
+from flambeau.compiler.passes.factors import keep_factors
 from flambeau.compiler.passes.fuse import Group, fuse
 from flambeau.compiler.passes.kernels import KernelBuilder
 from flambeau.compiler.passes.products import arrange_products
@@ -25,6 +26,7 @@ Part = tuple[list[Node], list[Step]]  # nodes, and the steps they became
 def lower(graph: Graph, threads: int) -> tuple[list[Step], list[Part]]:
     """The steps of a graph, in order, and which nodes each came from."""
     arrange_products(graph, threads)
+    keep_factors(graph, threads)
     groups, positions = fuse(graph, threads)
     low = Lowering(graph, threads)
     wanted = wanted_outside(graph, groups)

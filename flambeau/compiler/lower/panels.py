@@ -98,21 +98,22 @@ def prefetch(b: Any, address: Any) -> None:
     b.call(function, [address, *(ir.Constant(reg.i32, n) for n in (0, 2, 1))])  # to read, into the second level, data
 
 
-def emit_tile(module: Any, lanes: int) -> Any:
+def emit_tile(module: Any, lanes: int, height: int = HEIGHT) -> Any:
     """void (p, p_i, last, q, depth, start, start_i, c, c_i, soon, soon_step): c = start + p @ q for a tile.
 
     q is a panel. Rows after number `last` are read and written as that one, which does no harm. Meanwhile memory from
     `soon` on is asked for, a line for every UNROLL products.
     """
     i64, pointer = reg.i64, reg.pointer
-    made, b = begin(module, "panels.tile", [pointer, i64, i64, pointer, i64, pointer, i64, pointer, i64, pointer, i64])
+    name = "panels.tile" if height == HEIGHT else f"panels.tile{height}"
+    made, b = begin(module, name, [pointer, i64, i64, pointer, i64, pointer, i64, pointer, i64, pointer, i64])
     if b is None:
         return made
     p, p_i, last, q, depth, start, start_i, c, c_i, soon, soon_step = made.args
     width = VECTORS * lanes
-    places = [(r, v) for r in range(HEIGHT) for v in range(VECTORS)]
+    places = [(r, v) for r in range(height) for v in range(VECTORS)]
     lines, begins, targets = [p], [start], [c]
-    for r in range(1, HEIGHT):
+    for r in range(1, height):
         there = b.icmp_signed("<=", const(r), last)
         for known, step in ((lines, p_i), (begins, start_i), (targets, c_i)):
             known.append(at(b, known[-1], b.select(there, step, const(0))))
@@ -129,7 +130,7 @@ def emit_tile(module: Any, lanes: int) -> Any:
         panel, here = at(b, q, (k, width)), [at(b, line, k) for line in lines]
         for u in range(count):
             right = [load(b, at(b, panel, u * width + v * lanes), lanes) for v in range(VECTORS)]
-            for r in range(HEIGHT):
+            for r in range(height):
                 one = b.load(at(b, here[r], u), typ=ir.FloatType(), align=4)
                 left = reg.broadcast_value(b, one, lanes)
                 for v in range(VECTORS):

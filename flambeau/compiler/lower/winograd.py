@@ -23,6 +23,7 @@ from flambeau.backends.onednn.memory import contiguous_strides, free_choice, str
 from flambeau.backends.onednn.primitive import Primitive
 from flambeau.compiler.graph import Node, Ref, Value
 from flambeau.compiler.kernel import Apply, Instruction, Kernel, Load, Number, Store
+from flambeau.compiler.lower import layer_products
 from flambeau.compiler.lower.moves import copy_step, fill_step
 from flambeau.compiler.lower.onednn import FLOAT, Plan, is_last
 from flambeau.compiler.passes.readers import Steady
@@ -88,7 +89,8 @@ def convolution(
     images, channels, height, width = geometry.x
     outputs = geometry.w[0]
     tall, wide = (-(-n // 2) for n in geometry.y[2:])
-    filters = _filters(plan, w, channels, outputs)
+    own = layer_products.fits(outputs, ())
+    filters = _filters(plan, w, channels, outputs, own)
     chunk = max(1, min(images, CHUNK // (64 * tall * wide * (channels + outputs))))
     room = (2 * tall + 2, 2 * wide + 2)
     top, left = geometry.parameters[2][:2]
@@ -103,7 +105,10 @@ def convolution(
         seen = graph.value((16, tiles, channels), contiguous_strides((16, tiles, channels)), FLOAT)
         plan.steps.append(_image_step(padded, seen, tall, wide))
         made = graph.value((16, tiles, outputs), contiguous_strides((16, tiles, outputs)), FLOAT)
-        _multiply(plan, seen, filters, made)
+        if own:
+            layer_products.product(plan, seen.whole(), filters, made.whole())
+        else:
+            _multiply(plan, seen, filters, made)
         for rows in _parts(geometry.y[2]):
             for columns in _parts(geometry.y[3]):
                 plan.steps.append(
@@ -111,13 +116,17 @@ def convolution(
                 )
 
 
-def _filters(plan: Plan, w: Ref, channels: int, outputs: int) -> Value:
-    """G g G' of every filter: (16, C, O)."""
-    made = plan.low.graph.value((16, channels, outputs), contiguous_strides((16, channels, outputs)), FLOAT)
+def _filters(plan: Plan, w: Ref, channels: int, outputs: int, panels: bool) -> Value:
+    """G g G' of every filter: (16, C, O), the matrices in panels if wanted."""
+    broad = layer_products.width() if panels else outputs
+    if panels:
+        made = layer_products.panels_of(plan.low.graph, 16, channels, outputs)
+    else:
+        made = plan.low.graph.value((16, channels, outputs), contiguous_strides((16, channels, outputs)), FLOAT)
     write = Writer()
     half = write.emit(Number(0.5, FLOAT))
     o, c, y, z = w.strides
-    g = [[write.emit(Load(0, (c, o), w.offset + i * y + j * z, FLOAT)) for j in range(3)] for i in range(3)]
+    g = [[write.emit(Load(0, (broad * o, c, o), w.offset + i * y + j * z, FLOAT)) for j in range(3)] for i in range(3)]
 
     def transform(line: list[int]) -> list[int]:
         ends = write("add", line[0], line[2])
@@ -131,8 +140,8 @@ def _filters(plan: Plan, w: Ref, channels: int, outputs: int) -> Value:
     columns = [transform([g[i][j] for i in range(3)]) for j in range(3)]
     for i in range(4):
         for j, value in enumerate(transform([columns[k][i] for k in range(3)])):
-            write.emit(Store(1, (outputs, 1), (4 * i + j) * channels * outputs, value, FLOAT))
-    kernel = Kernel((channels, outputs), 0, tuple(write.body), 2)
+            write.emit(Store(1, (channels * broad, broad, 1), (4 * i + j) * channels * outputs, value, FLOAT))
+    kernel = Kernel((outputs // broad, channels, broad), 0, tuple(write.body), 2)
     plan.steps.append(KernelStep(kernel, (w.value, made), (w.value,), (made,)))
     return made
 
