@@ -459,3 +459,22 @@ def test_the_short_way_sees_what_becomes_of_many_parameters():
     _, *expected = run(lambda step: step)
     assert short and found[0] == expected[0]
     assert_same(found[1:], expected[1:])
+
+
+@pytest.mark.parametrize(("name", "calls"), [("sgd", 1), ("momentum", 2), ("adam", 2)])
+def test_the_call_that_makes_an_optimizers_state_is_no_record(name, calls):
+    net = nn.Linear(2, 1)
+    optimizer = OPTIMIZERS[name](net.parameters())
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = net(x).square().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    compiled = torch.compile(step)
+    for number in range(1, 4):
+        compiled(torch.ones(3, 2))
+        assert len(entries(compiled)) == (number >= calls)
+    assert_native(compiled, calls)
