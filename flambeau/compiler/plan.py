@@ -207,10 +207,11 @@ class Arena:
         bisect.insort(self.free, (offset, size))
 
 
-def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[Value]]:
-    """The kernel, in canonical form, with one slot for each memory, and the homes of its slots.
+def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[tuple[Value, int]]]:
+    """The kernel, in canonical form, with one slot for each memory, and where its slots begin: (home, bytes).
 
-    Values that share memory are one buffer.
+    Values that share memory are one buffer. Slots begin at the first element that a kernel names, so that those for
+    the parts of a batch are equal: one code instead of 12 for the chunks of a convolution.
     """
     homes: list[Value] = []
     number: dict[int, int] = {}
@@ -219,9 +220,17 @@ def merged(step: KernelStep, made: Plan) -> tuple[Kernel, list[Value]]:
         if home not in homes:
             homes.append(home)
         number[slot] = homes.index(home)
-    body: list[Instruction] = [
-        i.but(slot=number[i.slot]) if isinstance(i, (Load, Gather, Store)) and number[i.slot] != i.slot else i
-        for i in step.kernel.body
-    ]
+    accesses = [i for i in step.kernel.body if isinstance(i, (Load, Gather, Store))]
+    starts, sizes = [0] * len(homes), [1] * len(homes)
+    for slot in range(len(homes)):
+        mine = [i for i in accesses if number[i.slot] == slot]
+        if len({i.dtype for i in mine}) == 1:
+            starts[slot], sizes[slot] = min(i.offset for i in mine), mine[0].dtype.itemsize
+    body: list[Instruction] = []
+    for i in step.kernel.body:
+        if isinstance(i, (Load, Gather, Store)):
+            slot = number[i.slot]
+            i = i.but(slot=slot, offset=i.offset - starts[slot]) if starts[slot] or slot != i.slot else i
+        body.append(i)
     kernel, order = canonical(Kernel(step.kernel.shape, step.kernel.inner, tuple(body), len(homes)))
-    return kernel, [homes[slot] for slot in order]
+    return kernel, [(homes[slot], starts[slot] * sizes[slot]) for slot in order]

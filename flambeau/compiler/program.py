@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,10 +137,12 @@ class Program:
             return lambda code, native: [self._library_record(step, native)]
         return None
 
-    def _kernel_records(self, parts: Parts | None, homes: list[Value], code: Assembly, native: Any) -> list[list[int]]:
+    def _kernel_records(
+        self, parts: Parts | None, homes: list[tuple[Value, int]], code: Assembly, native: Any
+    ) -> list[list[int]]:
         if parts is None:
             raise RuntimeError("a kernel that cannot be generated")
-        row: list[tuple[Any, int]] = [(home, 0) for home in homes]
+        row: list[tuple[Any, int]] = list(homes)
         if parts.scratch:
             scratch = np.empty(parts.scratch + 64, np.uint8)
             self.kept.append(scratch)
@@ -174,7 +176,7 @@ class Program:
         for made in kernels:
             extents.append(made.extent(code))
             starts.append(starts[-1] + -(-extents[-1] // native.GRAIN) * native.GRAIN)
-        rows = [self._row([(home, 0) for home in made.homes]) for made in kernels]
+        rows = [self._row(made.homes) for made in kernels]
         words = np.array([*starts, *extents], np.int64)
         self.kept.append(words)
         address = words.ctypes.data
@@ -199,7 +201,7 @@ class Program:
     def _place(self, ref: Ref) -> tuple[Value | None, int]:
         return self.plan.home(ref.value), ref.offset * ref.dtype.itemsize
 
-    def _row(self, row: list[tuple[Value | None, int]]) -> int:
+    def _row(self, row: Sequence[tuple[Value | None, int]]) -> int:
         """Put pointers into the table; where they begin. Places of values given at each call are filled then."""
         start = len(self.pointers)
         for value, extra in row:
@@ -411,7 +413,7 @@ def divide(graph: Graph, steps: list[Step]) -> Split:
 class KernelCode:
     """A kernel step whose code is asked for: called with the loaded code, it makes its records."""
 
-    def __init__(self, program: Program, number: int, homes: list[Value]):
+    def __init__(self, program: Program, number: int, homes: list[tuple[Value, int]]):
         self.program = program
         self.number = number
         self.homes = homes

@@ -87,7 +87,7 @@ class Emitter:
             emitted = loops.emit(self.module, kernel, 1, self.target.vector_bits // 8)
         except loops.Unsupported as error:
             raise RuntimeError(f"export: there is no native code for a loop: {error}") from error
-        row = [(home, 0) for home in homes]
+        row = list(homes)
         if emitted.scratch:
             row.append((None, 0))
             self.scratch = max(self.scratch, -(-emitted.scratch // 64) * 64)

@@ -6,8 +6,11 @@ from random import Random
 
 import numpy as np
 
-from flambeau.compiler.kernel import Kernel
+from flambeau.compiler.graph import Graph
+from flambeau.compiler.kernel import Apply, Cast, Kernel, Load, Store
 from flambeau.compiler.lower.canonical import canonical
+from flambeau.compiler.plan import Plan, merged
+from flambeau.compiler.steps import KernelStep
 from tests.compiler.interpreter import interpret
 from tests.compiler.running import Maker
 from tests.compiler.test_loops_random import draw_kernel
@@ -66,3 +69,30 @@ def test_the_canonical_form_computes_the_same() -> None:
         interpret(form, reordered)
         for slot, got in zip(slots, reordered):
             np.testing.assert_array_equal(got, buffers[slot])
+
+
+def test_kernels_on_parts_of_a_batch_are_one() -> None:
+    graph = Graph()
+    floats = np.dtype(np.float32)
+    whole, part = graph.value((3, 8), (8, 1), floats), graph.value((8,), (1,), floats)
+    steps = []
+    for image in range(3):
+        body = (Load(0, (1,), 8 * image, floats), Load(0, (0,), 8 * image + 2, floats), Apply("add", (0, 1), (), floats),
+                Store(1, (1,), 0, 2, floats))  # fmt: skip
+        steps.append(KernelStep(Kernel((8,), 0, body, 2), (whole, part), (whole,), (part,)))
+    found = [merged(step, Plan(steps)) for step in steps]
+    assert len({kernel for kernel, _ in found}) == 1
+    assert [dict(homes)[whole] for _, homes in found] == [0, 32, 64]
+    assert all(dict(homes)[part] == 0 for _, homes in found)
+
+
+def test_memory_of_two_types_keeps_its_start() -> None:
+    graph = Graph()
+    floats, ints = np.dtype(np.float32), np.dtype(np.int64)
+    value, out = graph.value((16,), (1,), floats), graph.value((4,), (1,), floats)
+    body = (Load(0, (1,), 4, floats), Load(0, (1,), 4, ints), Cast(1, floats), Apply("add", (0, 2), (), floats),
+            Store(1, (1,), 0, 3, floats))  # fmt: skip
+    step = KernelStep(Kernel((4,), 0, body, 2), (value, out), (value,), (out,))
+    kernel, homes = merged(step, Plan([step]))
+    assert dict(homes)[value] == 0
+    assert [i.offset for i in kernel.body if isinstance(i, Load)] == [4, 4]

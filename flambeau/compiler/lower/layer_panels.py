@@ -13,20 +13,14 @@ from flambeau.backends.llvm import runtime
 from flambeau.backends.llvm.jit import vector_lanes
 from flambeau.backends.llvm.mersenne import loop
 from flambeau.compiler.lower.layer_products import BUFFERS, LEAKY, LOW, WORDS
-from flambeau.compiler.lower.panels import UNROLL, at, begin, const, emit_tile, least, load, prefetch
+from flambeau.compiler.lower.panels import UNROLL, at, begin, const, emit_tile, least, load, prefetch, words_of
 from flambeau.compiler.lower.skinny import HEIGHT, LINE, VECTORS
 from flambeau.compiler.lower.transposes import transposer
 
 
 def frame_of(b: Any, address: Any) -> SimpleNamespace:
     """The words and addresses of a product."""
-    table = b.load(address, typ=reg.pointer)
-    found: dict[str, Any] = {}
-    for i, word in enumerate(WORDS):
-        found[word] = b.load(b.gep(table, [const(i)], source_etype=reg.i64), typ=reg.i64)
-    for i, word in enumerate(BUFFERS):
-        found[word] = b.load(b.gep(address, [const(1 + i)], source_etype=reg.i64), typ=reg.pointer)
-    return SimpleNamespace(**found)
+    return SimpleNamespace(**words_of(b, address, WORDS, BUFFERS))
 
 
 class Items:

@@ -15,6 +15,7 @@ Measured against oneDNN: docs/decisions/0013-skinny-products.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -200,14 +201,20 @@ def emit_pack_together(module: Any, lanes: int) -> Any:
 
 def frame_of(b: Any, address: Any) -> SimpleNamespace:
     """The words and addresses of a product as attributes, those of the sources in `each`."""
-    table = b.load(address, typ=reg.pointer)
-    found: dict[str, Any] = {}
-    for i, word in enumerate(WORDS):
-        found[word] = b.load(b.gep(table, [const(i)], source_etype=reg.i64), typ=reg.i64)
-    for i, word in enumerate(BUFFERS):
-        found[word] = b.load(b.gep(address, [const(1 + i)], source_etype=reg.i64), typ=reg.pointer)
+    found = words_of(b, address, WORDS, BUFFERS)
     each = [SimpleNamespace(**{word: found[f"{word}{s}"] for word in (*SOURCE, "p", "q")}) for s in range(MOST)]
     return SimpleNamespace(**found, each=each)
+
+
+def words_of(b: Any, address: Any, words: Sequence[str], buffers: Sequence[str]) -> dict[str, Any]:
+    """What a routine is given, by name: the numbers that the first of its buffers holds, and the others' addresses."""
+    table = b.load(address, typ=reg.pointer)
+    found: dict[str, Any] = {}
+    for i, word in enumerate(words):
+        found[word] = b.load(b.gep(table, [const(i)], source_etype=reg.i64), typ=reg.i64)
+    for i, word in enumerate(buffers):
+        found[word] = b.load(b.gep(address, [const(1 + i)], source_etype=reg.i64), typ=reg.pointer)
+    return found
 
 
 class Share:
