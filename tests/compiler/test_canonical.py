@@ -77,7 +77,8 @@ def test_kernels_on_parts_of_a_batch_are_one() -> None:
     whole, part = graph.value((3, 8), (8, 1), floats), graph.value((8,), (1,), floats)
     steps = []
     for image in range(3):
-        body = (Load(0, (1,), 8 * image, floats), Load(0, (0,), 8 * image + 2, floats), Apply("add", (0, 1), (), floats),
+        at = 8 * image
+        body = (Load(0, (1,), at, floats), Load(0, (0,), at + 2, floats), Apply("add", (0, 1), (), floats),
                 Store(1, (1,), 0, 2, floats))  # fmt: skip
         steps.append(KernelStep(Kernel((8,), 0, body, 2), (whole, part), (whole,), (part,)))
     found = [merged(step, Plan(steps)) for step in steps]
