@@ -145,7 +145,7 @@ def product_flops(node: Node) -> float:
         return 2.0 * out.size * refs[0].shape[-1]
     if op == "linear" and refs:
         return 2.0 * out.size * refs[0].shape[-1]
-    if op == "convolution":
+    if op in ("convolution", "@scaled_convolution"):
         return 2.0 * out.size * math.prod(refs[1].shape[1:])
     if op == "transposed_convolution":
         return 2.0 * math.prod(refs[0].shape) * math.prod(refs[1].shape[1:])

@@ -143,3 +143,13 @@ def test_large_weights_lie_once():
     (program,) = programs(compiled)
     assert program.plan.size < layer.conv.weight.nbytes // 2
     assert not any("[1024, 512, 1, 1]" in name for name in program.names)
+
+
+def test_operations_of_weights_in_place_are_counted():
+    torch.manual_seed(7)
+    layer = Layer(512, 1024).eval()
+    x = torch.randn(1, 512, 7, 7).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        text = str(torch.compiler.explain(layer)(x, x))
+    assert "@scaled_convolution" in text
+    assert "51.4 M" in text.split("@scaled_convolution", 1)[1]

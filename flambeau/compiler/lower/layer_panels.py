@@ -12,7 +12,7 @@ from flambeau.backends.llvm import registers as reg
 from flambeau.backends.llvm import runtime
 from flambeau.backends.llvm.jit import vector_lanes
 from flambeau.backends.llvm.mersenne import loop
-from flambeau.compiler.lower.layer_products import BUFFERS, LEAKY, LOW, WORDS
+from flambeau.compiler.lower.layer_products import BUFFERS, LEAKY, LOW, WORDS, name_of
 from flambeau.compiler.lower.panels import UNROLL, at, begin, const, emit_tile, least, load, prefetch, words_of
 from flambeau.compiler.lower.skinny import HEIGHT, LINE, VECTORS
 from flambeau.compiler.lower.transposes import transposer
@@ -145,7 +145,7 @@ class Items:
 
 def emit_product(module: Any, in_place: bool, parallel: bool) -> Any:
     """void (ptr buffers): all items; buffers: numbers, BUFFERS."""
-    made, b = begin(module, f"layer.product{'.in_place' * in_place}{'.parallel' * parallel}", [reg.pointer])
+    made, b = begin(module, name_of(in_place, parallel), [reg.pointer])
     if b is None:
         return made
     items = Items(module, vector_lanes(np.float32), in_place).function

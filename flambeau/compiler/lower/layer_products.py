@@ -14,6 +14,7 @@ Measured against oneDNN: docs/decisions/0016-layer-products.md.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -220,10 +221,10 @@ def product(
         table.whole(), p, weight, given[0] or p, further or p, given[1] or p, room.whole(), out,  # p: there is none
     )  # fmt: skip
     parallel = low.threads > 1 and division["items"] > 1 and batch * rows * depth * columns >= PARALLEL
-    key = f"layer.product{'.in_place' * isinstance(q, Weight)}{'.parallel' * parallel}"
+    kind = isinstance(q, Weight), parallel
     way = "in place" if division["block"] else "panels"
     label = f"product {batch}x{rows}x{depth} {batch}x{depth}x{columns}: {way}"
-    plan.steps.append(RoutineStep(key, _EMITTERS[key], operands, 2, label))
+    plan.steps.append(RoutineStep(name_of(*kind), functools.partial(_emit, *kind), operands, 2, label))
 
 
 def divided(batch: int, rows: int, depth: int, columns: int, threads: int, in_place: bool) -> dict[str, int]:
@@ -248,17 +249,12 @@ def divided(batch: int, rows: int, depth: int, columns: int, threads: int, in_pl
             "items": batch * chunks * groups}  # fmt: skip
 
 
-def _emitter(in_place: bool, parallel: bool) -> Any:
-    def emit(module: Any) -> Any:
-        from flambeau.compiler.lower import layer_panels
-
-        return layer_panels.emit_product(module, in_place, parallel)
-
-    return emit
+def name_of(in_place: bool, parallel: bool) -> str:
+    """The routine that serves all such products."""
+    return f"layer.product{'.in_place' * in_place}{'.parallel' * parallel}"
 
 
-_EMITTERS = {
-    f"layer.product{'.in_place' * in_place}{'.parallel' * parallel}": _emitter(in_place, parallel)
-    for in_place in (False, True)
-    for parallel in (False, True)
-}
+def _emit(in_place: bool, parallel: bool, module: Any) -> Any:
+    from flambeau.compiler.lower import layer_panels
+
+    return layer_panels.emit_product(module, in_place, parallel)
